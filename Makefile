@@ -5,22 +5,78 @@ UV_VERSION := 0.13.9
 PYTHON ?= python3
 BIN := .venv/bin
 UV := .venv-uv/bin/uv --preview-features package-conflicts
-# Proto files in the order of their names; the vendored google/* come from googleapis-common-protos in Python.
-PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 STUBS := clients/python
+PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
+SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
-.PHONY: protos
-protos: .venv-protos/.stamp ## regenerate stubs and the descriptor set from protos/
-	PATH=$$PWD/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -Iprotos --python_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_out=quiet:$(STUBS) \
-	  --mypy_grpc_out=quiet:$(STUBS) $(PROTOS)
-	.venv-protos/bin/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out=gateway/descriptors.binpb \
-	  $(PROTOS) google/rpc/error_details.proto
+.DEFAULT_GOAL := help
+.PHONY: help up demo models test lint protos protos-check bench test-clients clean
 
-.venv-uv/.stamp:
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+up: .venv/.serve models ## start the mesh in the foreground (ARGS="--port 9000 --replicas vision=2")
+	@$(BIN)/sensorium up $(ARGS)
+
+demo: .venv/.serve models ## start the mesh, ask it about a photo, a page, a portrait, sentences and a clip, stop it
+	@$(BIN)/sensorium demo
+
+models: .venv/.serve ## fetch the pinned weights and make the artifacts (nothing to do the second time)
+	@$(BIN)/sensorium models pull
+
+test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp models ## everything that must hold (no torch needed)
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.dev protos-check ## style, types, layering, stubs up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy cli gateway services shared clients/python/sensorium
+	$(BIN)/lint-imports
+
+protos: .venv-protos/.stamp ## regenerate the stubs and the gateway's descriptor set from protos/
+	PATH=$$PWD/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -Iprotos \
+	  --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) $(PROTOS)
+	PATH=$$PWD/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -Iprotos \
+	  --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(SERVICE_PROTOS)
+	.venv-protos/bin/python -m grpc_tools.protoc -Iprotos --include_imports \
+	  --descriptor_set_out=gateway/descriptors.binpb $(PROTOS) google/rpc/error_details.proto
+
+protos-check: protos
+	@git diff --exit-code --stat -- clients/python gateway/descriptors.binpb \
+	  || { echo "stubs differ from protos/: run 'make protos' and commit the result" >&2; exit 1; }
+
+bench: .venv/.dev models ## measure speed against bare ONNX Runtime (needs h2load from nghttp2) and write .bench/bench.json
+	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languages and write .bench/clients.json
+	$(BIN)/python -m tests.clients.generate
+
+clean: ## remove the environments (models and tokens stay in the state folder)
+	rm -rf .venv .venv-* clients/node/node_modules
+
+.venv-uv/.stamp: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Sensorium needs CPython 3.11 to 3.13; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	touch $@
+	@touch $@
+
+.venv/.serve: uv.lock pyproject.toml clients/python/pyproject.toml .venv-uv/.stamp
+	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu
+	@touch $@
+
+.venv/.dev: .venv/.serve
+	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu --group dev
+	@touch $@
 
 .venv-protos/.stamp: uv.lock .venv-uv/.stamp
-	UV_PROJECT_ENVIRONMENT=.venv-protos $(UV) sync --quiet --frozen --only-group protos
-	touch $@
+	UV_PROJECT_ENVIRONMENT=.venv-protos $(UV) sync --quiet --frozen --python $(PYTHON) --only-group protos
+	@touch $@
+
+.venv-tritonclient/.stamp: uv.lock .venv-uv/.stamp
+	UV_PROJECT_ENVIRONMENT=.venv-tritonclient $(UV) sync --quiet --frozen --python $(PYTHON) --only-group tritonclient
+	@touch $@
+
+clients/node/node_modules/.stamp: clients/node/package-lock.json
+	cd clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
