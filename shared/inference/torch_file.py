@@ -133,8 +133,8 @@ def read_torch_tensors(content: bytes) -> dict[str, NDArray[np.generic]]:
     """Read every tensor of a file written by `torch.save`, without torch and without running the file.
 
     Names of nested containers are joined with dots: `{"model": {"fc.weight": t}}` gives `model.fc.weight`,
-    list items count from 0. Values that are not tensors are left out. Arrays are read-only views of the file's
-    bytes (bfloat16, which numpy lacks, becomes float32).
+    list items count from 0. Values that are not tensors are left out. Arrays are read-only views of the
+    file's bytes (bfloat16, which numpy lacks, becomes float32).
 
     Raises:
         ValueError: the file is not a state file, is cut off or damaged, or holds anything but tensors, dicts,

@@ -1,8 +1,8 @@
-"""Weights for graphs that hold none: fills a committed ONNX graph with tensors, and empties one for committing.
+"""Weights for graphs that hold none: fills a committed ONNX graph, and empties one for committing.
 
 `read_torch_tensors` is offered here too, since a recipe needs both. Not here: how a state file is read
-(`torch_file.py`), where files come from, serving (`onnx` is imported, so nothing that a serving process imports
-may reach this module).
+(`torch_file.py`), where files come from, serving (`onnx` is imported, so nothing that a serving process
+imports may reach this module).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def fill_graph(graph: bytes, tensors: Mapping[str, NDArray[np.generic]]) -> byte
 
 
 def strip_graph(model: bytes, weights: Collection[str] | None = None) -> bytes:
-    """Take the data out of a model's initializers, leaving name, dtype and shape: the inverse of `fill_graph`.
+    """Take the data out of a model's initializers, leaving name, dtype and shape: undoes `fill_graph`.
 
     `weights` names the initializers to empty; None means all of them. Documentation strings go too.
 
