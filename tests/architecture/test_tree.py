@@ -1,0 +1,59 @@
+"""House rules about the tracked tree: sizes, words and places."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TOP_LEVEL = {
+    ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy", "gateway", "protos",
+    "pyproject.toml", "services", "shared", "tests", "uv.lock",
+}  # fmt: skip
+WEIGHTS = {".onnx", ".ort", ".npz", ".bin", ".pt", ".pth"}
+MAX_WEIGHT_FILE, MAX_WEIGHTS = 4 << 20, 10 << 20
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, timeout=30)
+    return [Path(name) for name in listed.stdout.decode().split("\0") if name and (ROOT / name).exists()]
+
+
+def test_nothing_else_lies_at_the_top() -> None:
+    assert {path.parts[0] for path in tracked()} <= TOP_LEVEL
+
+
+def test_weights_belong_into_packages() -> None:
+    sizes = {path: (ROOT / path).stat().st_size for path in tracked() if path.suffix in WEIGHTS}
+    assert max(sizes.values()) <= MAX_WEIGHT_FILE
+    assert sum(sizes.values()) <= MAX_WEIGHTS
+
+
+def test_no_registry_host_and_no_path_of_a_machine() -> None:
+    forbidden = re.compile(r"https?://[a-z.-]*(?:pypi|npm|debian|pythonhosted)[a-z.-]*|/(?:roo[t]|wor[k])/")
+    found = []
+    for path in tracked():
+        if path.suffix in WEIGHTS | {".lock", ".binpb", ".png", ".jpg", ".wav"}:
+            continue
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+            if forbidden.search(line):
+                found.append(f"{path}:{number}")
+    assert not found
+
+
+def test_broad_excepts_are_few() -> None:
+    broad = re.compile(r"except(?:\s+(?:Exception|BaseException)\b[^:]*)?:")
+    sources = [path for path in tracked() if path.suffix == ".py" and "_pb2" not in path.name]
+    found = [
+        f"{path}:{number}"
+        for path in sources
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1)
+        if broad.search(line.split("#")[0].strip()) and path.parts[0] != "tests"
+    ]
+    assert len(found) <= 3, found
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
+    assert not [path for path in tracked() if path.name in drawers]
