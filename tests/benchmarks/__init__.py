@@ -1,0 +1,1 @@
+"""Measurements, written to .bench/; nothing here is a test."""

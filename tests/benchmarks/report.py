@@ -1,0 +1,66 @@
+"""Rows of a measurement: what was asked for, what came out, whether its whole interval clears the bar."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+Holds = bool | Literal["undecided", "not measured", "no bar"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure; `low` and `high` bound the median's 95 % interval, `how` says under which settings it was taken."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    bar: str
+    holds: Holds
+    how: str
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Median and its 95 % interval by order statistics (ranks of the binomial distribution, no assumption on the shape)."""
+    ordered = sorted(samples)
+    n = len(ordered)
+    # Largest k with P(Binomial(n, 1/2) < k) <= 2.5 %: the interval runs from the k-th smallest to the k-th largest.
+    below, k = 0.5**n, 0
+    term = below
+    while below <= 0.025 and k < n // 2:
+        k += 1
+        term *= (n - k + 1) / k
+        below += term
+    return statistics.median(ordered), ordered[max(k - 1, 0)], ordered[min(n - k, n - 1)]
+
+
+def judge(name: str, samples: Sequence[float], unit: str, how: str, *, at_most: float | None = None) -> Row:
+    """A row out of one sample a round."""
+    value, low, high = median_interval(samples)
+    if at_most is None:
+        return Row(name, value, low, high, unit, "", "no bar", how)
+    holds: Holds = True if high <= at_most else False if low > at_most else "undecided"
+    return Row(name, value, low, high, unit, f"<= {at_most:g}", holds, how)
+
+
+def publish(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Prints the table and writes the rows as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    draft.rename(path)
+    table = Table("figure", "median", "95 % interval", "unit", "bar", "holds", title=title)
+    for row in rows:
+        between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
+        value = "" if row.value is None else f"{row.value:.4g}"
+        table.add_row(row.name, value, between, row.unit, row.bar, str(row.holds))
+    Console().print(table)
