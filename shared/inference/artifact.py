@@ -1,46 +1,279 @@
-"""What a recipe makes: the parts of an artifact before they are written to a folder.
+"""Artifacts: what a recipe makes, how it is written to an immutable folder, how it is read back and checked.
 
-Lives here: the plain values that recipes return. Not here: reading, checking and writing artifact folders.
+Here: the values (`Draft`, `Artifact`) and the folder format. Not here: where weights come from (recipes and
+the catalogue), sessions, serving. Layout: `<models dir>/<model>/<version>/{artifact.json, graphs, assets,
+golden.npz, card.md}`.
 """
 
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from shared.inference.draft import Draft, GraphDraft, collect_files, describe
+from shared.inference.manifest import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    ArtifactError,
+    Graph,
+    Manifest,
+    Tensor,
+    check_manifest,
+)
+
+__all__ = [
+    "CARD",
+    "GOLDEN",
+    "MANIFEST",
+    "Artifact",
+    "ArtifactError",
+    "Draft",
+    "Graph",
+    "GraphDraft",
+    "Tensor",
+    "digest_manifest",
+    "read_artifact",
+    "verify",
+    "write_artifact",
+]
+
+# A folder that a killed write left behind is removed by the next write once it is this old; a younger one may
+# be at work.
+_STALE_S = 3600.0
+_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One input or output of a graph: its name, its Open Inference Protocol dtype, its shape (-1 = dynamic)."""
+class Artifact:
+    """An artifact folder that was read: immutable, its digests not yet checked (`verify`)."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    folder: Path
+    manifest: Manifest
+    digest: str  # "sha256:<hex>" of the canonical JSON (sorted keys, no spaces, UTF-8) of artifact.json
+
+    @property
+    def name(self) -> str:
+        """Name without the service, e.g. `efficientnet-lite0`."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """Version, e.g. `1`."""
+        return self.manifest.version
+
+    @property
+    def service(self) -> str:
+        """Service that it belongs to, e.g. `vision`."""
+        return self.manifest.service
+
+    @property
+    def task(self) -> str:
+        """The rpc that it was made for, e.g. `ClassifyImage`."""
+        return self.manifest.task
+
+    @property
+    def description(self) -> str:
+        """What it is, in one sentence."""
+        return self.manifest.description
+
+    @property
+    def license(self) -> str:
+        """SPDX identifier of the weights' licence, or `none stated`."""
+        return self.manifest.license
+
+    @property
+    def graphs(self) -> Mapping[str, Graph]:
+        """Its graphs by name."""
+        return self.manifest.graphs
+
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        """What pre- and postprocessing need to know: mean, std, size, thresholds, …"""
+        return self.manifest.constants
+
+    @property
+    def preprocessing(self) -> str:
+        """Version of the preprocessing that it expects, e.g. `image-rgb-224/1`."""
+        return self.manifest.preprocessing
+
+    def asset(self, name: str) -> Path:
+        """Path of an asset, e.g. `labels`.
+
+        Raises:
+            ArtifactError: the artifact has no such asset.
+        """
+        try:
+            return self.folder / self.manifest.assets[name]
+        except KeyError:
+            known = ", ".join(sorted(self.manifest.assets)) or "none"
+            raise ArtifactError(f"{self.name}: asset {name!r} is not among its assets: {known}") from None
+
+    def graph_file(self, graph: str) -> Path:
+        """Path of a graph's file."""
+        return self.folder / self.graphs[graph].file
+
+    def read_golden(self) -> dict[str, NDArray[Any]]:
+        """Read the golden inputs and outputs: `<graph>/in/<input>` and `<graph>/out/<output>`.
+
+        Raises:
+            ArtifactError: the file is missing or not a plain .npz.
+        """
+        try:
+            with np.load(self.folder / GOLDEN, allow_pickle=False) as golden:
+                return {key: golden[key] for key in golden.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise ArtifactError(f"{GOLDEN} cannot be read: {error}") from error
 
 
-@dataclass(frozen=True)
-class GraphDraft:
-    """One graph's bytes, the file they go to, and its signature.
+def digest_manifest(manifest: Mapping[str, Any]) -> str:
+    """`sha256:<hex>` of the canonical JSON (sorted keys, no spaces, UTF-8)."""
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
-    `max_batch_size` is 0 where the first axis is no batch axis: such a graph runs alone and is never concatenated.
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read and check artifact.json of `<models dir>/<model>/<version>`; file digests are left to `verify`.
+
+    Raises:
+        ArtifactError: the folder or the file is missing, or a field is not as the format says.
     """
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_bytes())
+        manifest = Manifest.model_validate(document)
+    except FileNotFoundError:
+        raise ArtifactError(f"{MANIFEST} is missing in {folder}") from None
+    except OSError as error:
+        raise ArtifactError(f"{MANIFEST} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{MANIFEST}: {where}: {first['msg']}, got {first['input']!r:.100}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{MANIFEST} is not JSON: {error}") from error
+    check_manifest(manifest)
+    for field_name, expected, got in (
+        ("name", folder.parent.name, manifest.name),
+        ("version", folder.name, manifest.version),
+    ):
+        if expected != got:
+            raise ArtifactError(f"{MANIFEST}: {field_name}: expected the folder's {expected!r}, got {got!r}")
+    return Artifact(folder, manifest, digest_manifest(document))
 
-    content: bytes
-    file: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    max_batch_size: int
+
+def verify(artifact: Artifact) -> None:
+    """Compare every file of the artifact with the size and digest that artifact.json states.
+
+    Raises:
+        ArtifactError: a file is missing, or its size or digest differ; names the file, expected and got.
+    """
+    for name, stated in sorted(artifact.manifest.files.items()):
+        try:
+            with (artifact.folder / name).open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                got = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise ArtifactError(f"{name} is missing; pull the model again") from None
+        except OSError as error:
+            raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
+        if size != stated.bytes:
+            raise ArtifactError(f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again")
+        if got != stated.sha256:
+            raise ArtifactError(
+                f"{name}: expected sha256 {stated.sha256}, got {got}; it was changed, pull the model again"
+            )
 
 
-@dataclass(frozen=True)
-class Draft:
-    """All that a recipe knows of an artifact; what the catalogue knows (licence, source) is added when it is written."""
+def write_artifact(
+    models_dir: Path, entry: Mapping[str, Any], draft: Draft, *, replace: bool = False
+) -> Artifact:
+    """Write a draft to `<models_dir>/<name>/<version>`, whole or not at all.
 
-    graphs: Mapping[str, GraphDraft]
-    constants: Mapping[str, object]
-    preprocessing: str
-    golden: Mapping[str, NDArray[np.generic]]  # `<graph>/in/<input>` and `<graph>/out/<output>`
-    golden_made_by: str
-    tolerance: Mapping[str, Mapping[str, float]]  # provider -> {"rtol", "atol"}
-    assets: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)  # asset -> (file name, content)
+    `entry` holds the catalogue's fields plus what the catalogue's place says: required `name`, `service`,
+    `version`, `task`, `license`; optional `description`, `license_note`, `training_data`, `source` (tables of
+    which registry, package, version and sha256 are kept), `recipe`, `recipe_sha256`, `card_text` (Markdown,
+    becomes card.md).
+
+    A folder that is there already and holds the same artifact is left as it is. One that is damaged is
+    replaced; one that is whole but different is replaced only with `replace`.
+
+    Raises:
+        ArtifactError: a field is missing or wrong, the draft's parts do not fit each other, another artifact
+        of this
+            version is there, or the files cannot be written.
+    """
+    contents = collect_files(entry, draft)
+    document = describe(entry, draft, contents)
+    try:
+        manifest = Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{where}: {first['msg']}, got {first['input']!r:.100}") from error
+    check_manifest(manifest)
+    contents[MANIFEST] = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    target = models_dir / manifest.name / manifest.version
+    if (there := _read_whole(target)) is not None:
+        if there.digest == digest_manifest(document):
+            return there
+        if not replace:
+            raise ArtifactError(
+                f"{manifest.name} {manifest.version} is there already with another content ({there.digest}); "
+                "artifacts do not change: give the new one another version, or remove the old one first"
+            )
+    try:
+        _write_folder(target, contents)
+    except OSError as error:
+        raise ArtifactError(f"{target} cannot be written: {error.strerror}") from error
+    return read_artifact(target)
+
+
+def _read_whole(folder: Path) -> Artifact | None:
+    """The artifact in a folder if it is there and undamaged."""
+    if not folder.exists():
+        return None
+    try:
+        artifact = read_artifact(folder)
+        verify(artifact)
+    except ArtifactError:
+        return None
+    return artifact
+
+
+def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files to a folder beside the target and rename it, so that no reader ever sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f"{_PARTIAL}*"):
+        if time.time() - left.stat().st_mtime > _STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
+    partial = target.parent / f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}"
+    old = target.parent / f"{_PARTIAL}old-{target.name}-{secrets.token_hex(4)}"
+    partial.mkdir()
+    try:
+        for name, content in contents.items():
+            with (partial / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                # Renamed before the bytes are on the disk, a power cut could leave an empty file under a good
+                # name.
+                os.fsync(file.fileno())
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

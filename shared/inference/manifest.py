@@ -1,0 +1,131 @@
+"""What artifact.json says: the fields of the format, and what they must say about each other.
+
+Here: the format as frozen values. Not here: folders and digests (`artifact.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.inference.datatypes import NUMPY_TYPES
+
+MANIFEST = "artifact.json"
+GOLDEN = "golden.npz"
+CARD = "card.md"
+
+# Names become folders, files and wire names: nothing that could leave the folder or be taken for an option.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be read, checked or written; `reason` says which file or field, expected and got."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a graph: name, Open Inference Protocol dtype, shape (-1 = any length)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Graph(_Strict):
+    """A graph's file and signature, as artifact.json states them."""
+
+    file: Name
+    inputs: tuple[Tensor, ...] = Field(min_length=1)
+    outputs: tuple[Tensor, ...] = Field(min_length=1)
+    max_batch_size: int = Field(ge=0)
+
+
+class Tolerance(_Strict):
+    """How far from the golden outputs a provider may be: |got - golden| <= atol + rtol * |golden|."""
+
+    rtol: float = Field(ge=0)
+    atol: float = Field(ge=0)
+
+
+class _Golden(_Strict):
+    made_by: str
+    tolerance: dict[str, Tolerance]
+
+
+class _File(_Strict):
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    bytes: int = Field(ge=0)
+
+
+class _Source(_Strict):
+    registry: str
+    package: str
+    version: str
+    sha256: str
+
+
+class _Made(_Strict):
+    recipe: str = ""
+    recipe_sha256: str = ""
+
+
+class Manifest(_Strict):
+    """The content of artifact.json."""
+
+    format: Literal[1]
+    name: Name
+    version: Name
+    service: Name
+    task: str
+    description: str = ""
+    graphs: dict[Name, Graph] = Field(min_length=1)
+    assets: dict[str, Name] = {}
+    constants: dict[str, Any] = {}
+    preprocessing: str = ""
+    golden: _Golden
+    files: dict[Name, _File]
+    source: tuple[_Source, ...] = ()
+    license: str
+    license_note: str = ""
+    training_data: str = ""
+    made: _Made = _Made()
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Check what a manifest's fields must say about each other.
+
+    Raises:
+        ArtifactError: names the field, what was expected and what was got.
+    """
+    for name, graph in manifest.graphs.items():
+        for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+            for index, tensor in enumerate(tensors):
+                where = f"{MANIFEST}: graphs.{name}.{side}[{index}]"
+                if tensor.dtype not in NUMPY_TYPES:
+                    known = ", ".join(NUMPY_TYPES)
+                    raise ArtifactError(f"{where}.dtype: expected one of {known}, got {tensor.dtype!r}")
+                if any(axis < -1 for axis in tensor.shape):
+                    raise ArtifactError(f"{where}.shape: expected axes >= -1, got {list(tensor.shape)}")
+                first = tensor.shape[0] if tensor.shape else None
+                # A graph of fixed batch 1 may say so; more rows need an axis that can grow.
+                if graph.max_batch_size > 0 and first != -1 and (graph.max_batch_size, first) != (1, 1):
+                    raise ArtifactError(
+                        f"{where}.shape: expected -1 as the first axis, for max_batch_size is "
+                        f"{graph.max_batch_size}; got {list(tensor.shape)}; 0 means no batch axis"
+                    )
+            names = [tensor.name for tensor in tensors]
+            if len(set(names)) != len(names):
+                raise ArtifactError(f"{MANIFEST}: graphs.{name}.{side}: expected distinct names, got {names}")
+    wanted = {graph.file for graph in manifest.graphs.values()} | set(manifest.assets.values()) | {GOLDEN}
+    if missing := sorted(wanted - manifest.files.keys()):
+        raise ArtifactError(f"{MANIFEST}: files: expected a digest of every file, got none of {missing[0]!r}")
