@@ -1,0 +1,1 @@
+"""How a process of ours is called: server, deadline, health, error mapping, drain. Not what it answers."""
