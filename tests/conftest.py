@@ -51,9 +51,9 @@ def members(state: Path) -> Callable[[str, str], Mapping[str, bytes]]:
     """All pinned members of a catalogued model, path -> content: `members("vision", "pp-ocr")`."""
 
     def read(service: str, model: str) -> Mapping[str, bytes]:
-        entry = read_catalog(ROOT / "services" / service / "models" / "catalog.toml")[model]
+        entries = read_catalog(ROOT / "services" / service / "models" / "catalog.toml", service)
         found: dict[str, bytes] = {}
-        for source in entry.sources:
+        for source in next(entry for entry in entries if entry.name == model).sources:
             found |= fetch_members(source, cache_dir(state))
         return found
 

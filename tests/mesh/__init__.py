@@ -1,0 +1,1 @@
+"""The whole system: real gateway, real services, real models."""
