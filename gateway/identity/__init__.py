@@ -1,0 +1,1 @@
+"""Who may call: signing keys and the tokens made with them. Verifying on the request path is Envoy's."""

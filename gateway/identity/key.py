@@ -1,0 +1,119 @@
+"""Signing keys in a folder: the private one for who mints, the public set for who verifies.
+
+`<folder>/signing.pem` is the private key (mode 0600), `<folder>/jwks.json` the public key set that Envoy
+reads. Several gateways verify with the same public set; the private key stays with the command that mints.
+Nothing here makes tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+
+from shared.errors import StartupError
+
+PRIVATE_NAME = "signing.pem"
+PUBLIC_NAME = "jwks.json"
+# Key types with a public half. A symmetric key in the set would let anybody who reads it mint tokens.
+PUBLIC_TYPES = ("EC", "RSA", "OKP")
+
+
+class KeyFileError(StartupError):
+    """A key file is missing, unreadable or not what it should be; the text says which and what to do."""
+
+
+def load_or_create(folder: Path) -> ECKey:
+    """The ES256 signing key of `folder`, made there on first use together with its public set.
+
+    Two processes may call this at the same time: one makes the key, both get it. Raises KeyFileError.
+    """
+    private = folder / PRIVATE_NAME
+    if not private.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = ECKey.generate_key("P-256", auto_kid=True)
+        _publish(private, made.as_pem(private=True), mode=0o600, replace=False)
+    key = load(folder)
+    public = folder / PUBLIC_NAME
+    if not public.exists():
+        document = {"keys": [{**key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}
+        _publish(public, json.dumps(document, indent=1).encode(), mode=0o644, replace=True)
+    return key
+
+
+def load(folder: Path) -> ECKey:
+    """The signing key of `folder`. Raises KeyFileError if there is none or it cannot be read."""
+    private = folder / PRIVATE_NAME
+    try:
+        content = private.read_bytes()
+        key = ECKey.import_key(content)
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"{private}: no signing key there; `sensorium token create` makes one on first use"
+        ) from None
+    except (OSError, ValueError, JoseError) as error:
+        raise KeyFileError(
+            f"{private}: expected a private P-256 key in PEM, got {error}; remove it to have a new one made"
+        ) from error
+    if not key.is_private or key.curve_name != "P-256":
+        raise KeyFileError(f"{private}: expected a private P-256 key in PEM, got another kind")
+    key.ensure_kid()
+    return key
+
+
+def read_public_set(path: Path) -> str:
+    """The public key set at `path` as JSON, checked to be one that may be published. Raises KeyFileError."""
+    try:
+        text = path.read_text()
+        document = json.loads(text)
+        types = [key["kty"] for key in document["keys"]]
+        if types:
+            KeySet.import_key_set(document)
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"{path}: no public keys there; `sensorium token create` makes them on first use, "
+            "or name a JWKS in auth.jwks"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
+        raise KeyFileError(f"{path}: expected a JSON Web Key Set, got {error!r}") from error
+    if not types:
+        raise KeyFileError(f"{path}: expected at least one key, got an empty set: no token could be accepted")
+    for n, (kty, entry) in enumerate(zip(types, document["keys"], strict=True)):
+        if kty not in PUBLIC_TYPES:
+            raise KeyFileError(
+                f"{path}: keys[{n}].kty: expected {', '.join(PUBLIC_TYPES)}, got {kty}: "
+                "a shared secret cannot verify safely"
+            )
+        if "d" in entry:
+            raise KeyFileError(f"{path}: keys[{n}] holds a private key: publish its public half only")
+    return text
+
+
+def read_public_keys(path: Path) -> KeySet:
+    """The public key set at `path`, for `token.inspect`. Raises KeyFileError."""
+    return KeySet.import_key_set(json.loads(read_public_set(path)))
+
+
+def _publish(path: Path, content: bytes, *, mode: int, replace: bool) -> None:
+    """Writes `path` at once and whole. With `replace` false an existing file wins."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        if replace:
+            temporary.replace(path)
+            return
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Keys are made once, kept private, and published without secrets."""
+
+from __future__ import annotations
+
+import json
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from joserfc.jwk import ECKey, OctKey
+
+from gateway.identity.key import KeyFileError, load, load_or_create, read_public_keys, read_public_set
+
+
+def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path / "keys")
+    second = load_or_create(tmp_path / "keys")
+    assert first.kid == second.kid
+    assert stat.S_IMODE((tmp_path / "keys" / "signing.pem").stat().st_mode) == 0o600
+    assert '"d"' not in (tmp_path / "keys" / "jwks.json").read_text()
+
+
+def test_processes_that_start_together_get_the_same_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        kids = {key.kid for key in pool.map(lambda _: load_or_create(tmp_path), range(8))}
+    assert len(kids) == 1
+    assert read_public_keys(tmp_path / "jwks.json").keys[0].kid in kids
+
+
+def test_a_missing_key_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="sensorium token create"):
+        load(tmp_path)
+    with pytest.raises(KeyFileError, match="sensorium token create"):
+        read_public_set(tmp_path / "jwks.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("not json", "JSON Web Key Set"),
+        ('{"keys": []}', "at least one key"),
+        (json.dumps({"keys": [OctKey.generate_key(256).as_dict()]}), "shared secret"),
+        (json.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]}), "private key"),
+    ],
+)
+def test_a_set_that_must_not_be_used_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(content)
+    with pytest.raises(KeyFileError, match=says):
+        read_public_set(path)
+
+
+def test_a_damaged_private_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "signing.pem").write_text("-----BEGIN PRIVATE KEY-----\nxx\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(KeyFileError, match="P-256"):
+        load(tmp_path)
