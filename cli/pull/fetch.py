@@ -15,6 +15,11 @@ from cli.pull.progress import Progress, Silence
 from cli.pull.registry import download
 
 
+def archive_path(source: Source, cache: Path) -> Path:
+    """Where the archive of `source` is in `cache`, or would be."""
+    return cache / source.sha256 / source.file
+
+
 def fetch_archive(source: Source, cache: Path, progress: Progress | None = None) -> Path:
     """The archive of `source` in the folder `cache`, fetched unless it is there with the right digest.
 
@@ -25,8 +30,8 @@ def fetch_archive(source: Source, cache: Path, progress: Progress | None = None)
         ArchiveError: what came does not have the pinned digest.
     """
     progress = progress or Silence()
-    home = cache / source.sha256
-    path = home / source.file
+    path = archive_path(source, cache)
+    home = path.parent
     with exclusive(
         cache / "locks" / f"{source.sha256}.lock",
         waiting=lambda: progress.note(f"{source.label}: waiting for another process that fetches it"),

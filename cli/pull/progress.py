@@ -1,6 +1,6 @@
 """What a pull tells while it runs: `Progress` is all that the fetcher knows of the screen."""
 
-from typing import Protocol, TextIO
+from typing import IO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -42,7 +42,7 @@ class Silence:
 class Lines:
     """A line per step, for logs and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def begin(self, label: str) -> None:

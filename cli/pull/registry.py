@@ -44,6 +44,13 @@ class FetchError(CommandError):
 class Offline(FetchError):
     """The registry could not be reached; asking it for more is pointless now."""
 
+    def __init__(self, registry: str, client: str) -> None:
+        super().__init__(
+            f"the {registry} registry cannot be reached ({client} could not connect); "
+            "check the network or the index settings and repeat: what was fetched is kept"
+        )
+        self.registry = registry
+
 
 class NpmMissing(FetchError):
     """The source is an npm package and npm is not installed."""
@@ -143,10 +150,7 @@ def _only_file(source: Source, folder: Path) -> Path:
 def _failure(source: Source, client: str, errors: str) -> FetchError:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     if any(sign in errors for sign in _OFFLINE_SIGNS):
-        return Offline(
-            f"the {source.registry} registry cannot be reached ({client} could not connect); "
-            "check the network or the index settings and repeat: what was fetched is kept"
-        )
+        return Offline(source.registry, client)
     if "DO NOT MATCH THE HASHES" in errors:
         return FetchError(f"{source.label}: what the registry has is not what is pinned: {source.sha256}")
     errors_told = [line for line in lines if line.startswith(_ERROR_PREFIXES)]

@@ -1,0 +1,43 @@
+"""The console script: runs a command, turns every expected failure into one line on stderr and an exit code.
+
+Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli.app import app
+from cli.failure import CommandError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command that `arguments` (default: the command line) say and returns its exit code."""
+    try:
+        code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
+    except CommandError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.exceptions.TyperException as error:
+        message = error.format_message()
+        # Without a message it was asked for help by giving no command, and has printed it.
+        if not message:
+            return 2
+        return _fail(f"{message.rstrip('.')} (see sensorium --help)", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): without a new stdout, its flush at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"sensorium: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

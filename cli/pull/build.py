@@ -1,0 +1,120 @@
+"""From fetched members to an artifact folder: the recipe named by the catalogue runs here, in this process.
+
+Lives here: what counts as already made. Not here: what a recipe does, and how an artifact is written and
+replaced (`shared.inference.artifact`).
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from cli.failure import CommandError
+from cli.place import cache_dir, models_dir
+from cli.pull.catalog import Entry
+from cli.pull.fetch import fetch_members
+from cli.pull.lock import exclusive
+from cli.pull.progress import Progress
+from shared.inference.artifact import ArtifactError, read_artifact, verify, write_artifact
+from shared.inference.draft import Draft
+
+
+class BuildError(CommandError):
+    """A recipe could not make its artifact."""
+
+
+def artifact_folder(entry: Entry, state: Path) -> Path:
+    """Where the artifact of `entry` is, or would be."""
+    return models_dir(state, entry.service) / entry.name / entry.version
+
+
+def recipe_sha256(entry: Entry) -> str:
+    """One digest over the recipe's module and the files beside it that bear its name (graph, golden, card).
+
+    Raises:
+        BuildError: there is no such module.
+    """
+    try:
+        spec = importlib.util.find_spec(entry.recipe)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise BuildError(f"{entry.public_name}: recipe {entry.recipe}: there is no such module")
+    module = Path(spec.origin)
+    digest = hashlib.sha256()
+    for path in sorted({module, *module.parent.glob(f"{module.stem}.*")}):
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def why_not_made(entry: Entry, state: Path) -> str:
+    """Empty if the artifact is there, whole and made by today's recipe and sources; else why not."""
+    folder = artifact_folder(entry, state)
+    if not folder.exists():
+        return "not pulled"
+    try:
+        verify(read_artifact(folder))
+        written = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+    except ArtifactError as error:
+        return f"damaged: {error}"
+    if written.get("made", {}).get("recipe_sha256") != recipe_sha256(entry):
+        return "made by another recipe"
+    if {source.get("sha256") for source in written.get("source", ())} != {s.sha256 for s in entry.sources}:
+        return "made from other archives"
+    return ""
+
+
+def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) -> bool:
+    """Makes the artifact of `entry` unless it is there; returns whether anything had to be done.
+
+    Raises:
+        FetchError, ArchiveError: the archives could not be had.
+        BuildError: the recipe failed.
+    """
+    with exclusive(
+        models_dir(state, entry.service) / f".{entry.name}.lock",
+        waiting=lambda: progress.note(f"{entry.public_name}: waiting for another process that pulls it"),
+    ):
+        reason = "forced" if force else why_not_made(entry, state)
+        if not reason:
+            return False
+        members: dict[str, bytes] = {}
+        for source in entry.sources:
+            members.update(fetch_members(source, cache_dir(state), progress))
+        progress.note(f"building {entry.public_name}")
+        draft = _run_recipe(entry, members)
+        try:
+            write_artifact(models_dir(state, entry.service), _catalogue_fields(entry), draft, replace=True)
+        except ArtifactError as error:
+            raise BuildError(f"{entry.public_name}: {error}") from error
+        return True
+
+
+def _run_recipe(entry: Entry, members: dict[str, bytes]) -> Draft:
+    try:
+        draft = importlib.import_module(entry.recipe).build(members)
+    except (ImportError, AttributeError) as error:
+        raise BuildError(
+            f"{entry.public_name}: recipe {entry.recipe}: cannot be imported: {error}"
+        ) from error
+    except (ValueError, LookupError, DecodeError, OSError) as error:
+        raise BuildError(f"{entry.public_name}: recipe {entry.recipe}: {error}") from error
+    if not isinstance(draft, Draft):
+        got = type(draft).__name__
+        raise BuildError(
+            f"{entry.public_name}: recipe {entry.recipe}: build() must return a Draft, got {got}"
+        )
+    return draft
+
+
+def _catalogue_fields(entry: Entry) -> dict[str, object]:
+    fields = dict(entry.fields)
+    fields.update(name=entry.name, service=entry.service, recipe_sha256=recipe_sha256(entry))
+    card = entry.text("card")
+    if card and (path := entry.path.with_name(card)).is_file():
+        fields["card_text"] = path.read_text(encoding="utf-8")
+    return fields
