@@ -1,7 +1,7 @@
 """Recipe of efficientnet-lite0: the published PyTorch weights in the committed graph, ImageNet's class names.
 
-Here: which tensors and labels go where. Not here: the resize and crop (services/vision/pipeline), the graph's making
-(services/vision/training/export_efficientnet.py).
+Here: which tensors and labels go where. Not here: the resize and crop (services/vision/pipeline), the graph's
+making (services/vision/training/export_efficientnet.py).
 """
 
 import re

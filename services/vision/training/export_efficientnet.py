@@ -2,9 +2,10 @@
 
     python -m services.vision.training.export_efficientnet WEIGHTS.pth PHOTO.png
 
-Needs, in an environment of its own: torch==2.13.*, efficientnet-lite-pytorch==0.1.0 (the architecture), onnx, pillow.
-The graph is written module by module instead of traced, so that its initializers carry the state file's names.
-Here is only what is done once, when the model is taken in; serving reads the results through the recipe.
+Needs, in an environment of its own: torch==2.13.*, efficientnet-lite-pytorch==0.1.0 (the architecture), onnx,
+pillow. The graph is written module by module instead of traced, so that its initializers carry the state
+file's names. Here is only what is done once, when the model is taken in; serving reads the results through
+the recipe.
 """
 
 import argparse
@@ -52,7 +53,7 @@ class GraphWriter:
     def convolution(
         self, name: str, module: nn.Conv2d, norm_name: str, norm: nn.BatchNorm2d, value: str
     ) -> str:
-        """TensorFlow's SAME padding, convolution, batch norm (which ONNX Runtime folds into the convolution)."""
+        """TensorFlow's SAME padding, convolution, batch norm (ONNX Runtime folds it into the convolution)."""
         padding = getattr(module, "static_padding", None)
         left, right, top, bottom = padding.padding if isinstance(padding, nn.ZeroPad2d) else (0, 0, 0, 0)
         weight = self.weight(f"{name}.weight", module.weight)
