@@ -75,13 +75,13 @@ _LENGTH = struct.Struct("<I")  # before each element of a raw BYTES tensor
 
 
 def decode_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Array:
-    """Read a tensor's raw bytes: a read-only view of them, or an object array of `bytes` for BYTES.
+    """Read a tensor's raw bytes: a read-only view of them, or an object array of `str` for BYTES.
 
     Nothing is allocated by `shape` before the byte count is known to fit it.
 
     Raises:
-        ValueError: the byte count does not fit the shape, or a BYTES element is cut off. The text reads "got
-        …".
+        ValueError: the byte count does not fit the shape, or a BYTES element is cut off or is not UTF-8. The
+        text reads "got …".
     """
     count = math.prod(shape)
     if datatype == "BYTES":
@@ -114,11 +114,19 @@ def _decode_bytes(count: int, raw: bytes) -> Array:
         position += _LENGTH.size
         if position + length > len(raw):
             raise ValueError(f"element {index} of {length} bytes, {len(raw) - position} bytes left")
-        elements[index] = raw[position : position + length]
+        elements[index] = _decode_text(index, raw[position : position + length])
         position += length
     if position != len(raw):
         raise ValueError(f"{len(raw) - position} bytes behind the last of {count} elements")
     return elements
+
+
+def _decode_text(index: int, element: bytes) -> str:
+    # ONNX Runtime's strings are UTF-8 text; its Python binding takes them as `str`.
+    try:
+        return element.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"element {index} that is not UTF-8 at byte {error.start}") from None
 
 
 def encode_raw(datatype: str, array: Array) -> bytes:
@@ -137,7 +145,8 @@ def decode_contents(datatype: str, shape: Sequence[int], contents: pb.InferTenso
     Raises:
         ValueError: FP16 (no list carries it), another list than the datatype's is filled, the number of
         elements
-            does not fit the shape, or an element is out of the datatype's range. The text reads "got …".
+            does not fit the shape, or an element is out of the datatype's range or not UTF-8. The text reads
+            "got …".
     """
     wanted = CONTENTS_FIELDS.get(datatype)
     for field, _value in contents.ListFields():
@@ -151,7 +160,8 @@ def decode_contents(datatype: str, shape: Sequence[int], contents: pb.InferTenso
         raise ValueError(f"{len(values)} elements")
     if datatype == "BYTES":
         elements = np.empty(count, dtype=np.object_)
-        elements[:] = list(values)
+        for index, value in enumerate(values):
+            elements[index] = _decode_text(index, value)
         return elements.reshape(tuple(shape))
     dtype = NUMPY_TYPES[datatype]
     if dtype.kind in "iu" and dtype.itemsize < 4:
@@ -172,7 +182,5 @@ def encode_contents(datatype: str, array: Array, contents: pb.InferTensorContent
 
 
 def _elements(array: Array) -> list[bytes]:
-    """The elements of a string tensor as bytes: ONNX Runtime gives `str`, callers may have given either."""
-    return [
-        element if isinstance(element, bytes) else str(element).encode() for element in array.ravel().tolist()
-    ]
+    """The elements of a string tensor as UTF-8."""
+    return [str(element).encode() for element in array.ravel().tolist()]
