@@ -46,7 +46,9 @@ class Load:
         return self.requests / self.wall_s
 
 
-def run_load(address: str, method: str, body: Path, *, callers: int, requests: int, token: str | None = None) -> Load:
+def run_load(
+    address: str, method: str, body: Path, *, callers: int, requests: int, token: str | None = None
+) -> Load:
     """Sends `requests` unary calls from `callers` connections, one call in flight each; every one must be answered with 200."""
     headers = ["content-type: application/grpc", "te: trailers"]
     if token is not None:
@@ -55,7 +57,9 @@ def run_load(address: str, method: str, body: Path, *, callers: int, requests: i
     for header in headers:
         command += ["-H", header]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([*command, f"http://{address}/{method}"], check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*command, f"http://{address}/{method}"], check=True, capture_output=True, text=True, timeout=300
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     finished = re.search(r"finished in ([\d.]+)(us|ms|s|m)\b", done.stdout)
     answered = re.search(r"status codes: (\d+) 2xx", done.stdout)

@@ -62,7 +62,9 @@ async def lose_replicas(
     """
     losses, stopped = Losses(), asyncio.Event()
     turns = itertools.cycle(sorted(replica_pids(mesh)))
-    tasks = [asyncio.create_task(keep_calling(calls[n % len(calls)], losses, stopped)) for n in range(callers)]
+    tasks = [
+        asyncio.create_task(keep_calling(calls[n % len(calls)], losses, stopped)) for n in range(callers)
+    ]
     try:
         for _ in range(kills):
             await asyncio.sleep(every_s)
