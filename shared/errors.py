@@ -19,8 +19,8 @@
             ├── Unavailable         UNAVAILABLE          RetryInfo
             └── Internal            INTERNAL             the request id and nothing else
 
-Every error carries an ErrorInfo with domain `sensorium` and its reason. `GATEWAY_REPLIES` gives the same shape to what
-Envoy answers by itself. Nothing here talks to a network or a log.
+Every error carries an ErrorInfo with domain `sensorium` and its reason. `GATEWAY_REPLIES` gives the same
+shape to what Envoy answers by itself. Nothing here talks to a network or a log.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ MAX_NAMES = 20
 MAX_VIOLATIONS = 20
 # Longest single value quoted back, in characters: it may be the caller's own megabyte.
 MAX_QUOTED = 200
-# grpc-message and grpc-status-details-bin travel as HTTP/2 trailers. Clients accept 8 KiB of metadata by default;
-# the message is percent-encoded and the details are base64, so both together stay below that.
+# grpc-message and grpc-status-details-bin travel as HTTP/2 trailers. Clients accept 8 KiB of metadata by
+# default; the message is percent-encoded and the details are base64, so both together stay below that.
 MAX_MESSAGE_BYTES = 1536
 MAX_DETAILS_BYTES = 3072
 
@@ -99,8 +99,8 @@ class ServerError(SensoriumError):
 class InvalidArgument(ClientError):
     """One field is wrong.
 
-    field: path in the request, e.g. `images[2].content`. expected, got: in words and numbers, never the payload.
-    fix: what to do, as an imperative; left out where `expected` says it already.
+    field: path in the request, e.g. `images[2].content`. expected, got: in words and numbers, never the
+    payload. fix: what to do, as an imperative; left out where `expected` says it already.
     """
 
     code = grpc.StatusCode.INVALID_ARGUMENT
@@ -108,8 +108,12 @@ class InvalidArgument(ClientError):
 
     def __init__(self, field: str, *, expected: str, got: str, fix: str = "") -> None:
         self.field = field
-        self.description = f"expected {_clip(expected)}, got {_clip(got)}" + (f"; {_clip(fix)}" if fix else "")
-        self.violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=self.description)
+        self.description = f"expected {_clip(expected)}, got {_clip(got)}" + (
+            f"; {_clip(fix)}" if fix else ""
+        )
+        self.violation = error_details_pb2.BadRequest.FieldViolation(
+            field=field, description=self.description
+        )
         super().__init__(
             f"{field}: {self.description}",
             details=(error_details_pb2.BadRequest(field_violations=[self.violation]),),
@@ -130,9 +134,12 @@ class InvalidArguments(ClientError):
         text = " | ".join(str(violation) for violation in shown)
         if len(self.violations) > len(shown):
             text += f" | and {len(self.violations) - len(shown)} more"
-        # One BadRequest per few fields, so that the size limit of the details cuts the tail and not everything.
+        # One BadRequest per few fields, so that the size limit of the details cuts the tail and not
+        # everything.
         details = [
-            error_details_pb2.BadRequest(field_violations=[violation.violation for violation in shown[at : at + 5]])
+            error_details_pb2.BadRequest(
+                field_violations=[violation.violation for violation in shown[at : at + 5]]
+            )
             for at in range(0, len(shown), 5)
         ]
         super().__init__(text, details=details)
@@ -152,14 +159,18 @@ class NotFound(ClientError):
             f'no {kind} is named "{_clip(name)}"; those that exist: {listed}{more}',
             details=(
                 error_details_pb2.ResourceInfo(
-                    resource_type=kind, resource_name=_clip(name), description=f"those that exist: {listed}{more}"
+                    resource_type=kind,
+                    resource_name=_clip(name),
+                    description=f"those that exist: {listed}{more}",
                 ),
             ),
         )
 
 
 class FailedPrecondition(ClientError):
-    """The request is well formed, and cannot be served as things stand, e.g. a model name that two services have."""
+    """The request is well formed, and cannot be served as things stand, e.g. a model name that two services
+    have.
+    """
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     default_reason = "FAILED_PRECONDITION"
@@ -203,8 +214,8 @@ class PermissionDenied(ClientError):
 class ResourceExhausted(ClientError):
     """Refused by load, quota or size.
 
-    what: the thing that is full or too large. limit: its bound with the unit. retry_after_s: when to come back, or None
-    where coming back does not help. fix: what to do instead.
+    what: the thing that is full or too large. limit: its bound with the unit. retry_after_s: when to come
+    back, or None where coming back does not help. fix: what to do instead.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -214,7 +225,9 @@ class ResourceExhausted(ClientError):
         self.retry_after_s = retry_after_s
         if not fix:
             fix = "send less" if retry_after_s is None else f"retry after {retry_after_s:g} s"
-        violation = error_details_pb2.QuotaFailure.Violation(subject=_clip(what), description=f"limit: {limit}")
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=_clip(what), description=f"limit: {limit}"
+        )
         details: list[Message] = [error_details_pb2.QuotaFailure(violations=[violation])]
         if retry_after_s is not None:
             details.append(_retry_info(retry_after_s))
@@ -272,8 +285,9 @@ class Internal(ServerError):
 class GatewayReply:
     """How one of Envoy's own replies is worded.
 
-    A reply matches if its HTTP status is `http_status`, and one of `flags` (Envoy's response flags) is set where flags are
-    named, and its response code details begin with `details` where that is named. The first match in GATEWAY_REPLIES wins.
+    A reply matches if its HTTP status is `http_status`, and one of `flags` (Envoy's response flags) is set
+    where flags are named, and its response code details begin with `details` where that is named. The first
+    match in GATEWAY_REPLIES wins.
     """
 
     name: str

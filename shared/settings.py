@@ -1,8 +1,8 @@
 """Environment → frozen settings, with every bad variable reported at once.
 
-`SENSORIUM_<PART>_<FIELD>` sets a field of a part's settings, `SENSORIUM_<PART>_<GROUP>__<FIELD>` one of a nested group. An empty
-variable counts as unset. Lists are comma-separated or JSON, mappings are JSON. What the parts' settings are is theirs;
-command lines and files are not read here.
+`SENSORIUM_<PART>_<FIELD>` sets a field of a part's settings, `SENSORIUM_<PART>_<GROUP>__<FIELD>` one of a
+nested group. An empty variable counts as unset. Lists are comma-separated or JSON, mappings are JSON. What
+the parts' settings are is theirs; command lines and files are not read here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def load(settings_class: type[T], part: str, environ: Mapping[str, str] | None =
     """
     prefix = f"SENSORIUM_{part.upper().replace('-', '_')}_"
     variables = {
-        name: value for name, value in sorted((os.environ if environ is None else environ).items()) if value != ""
+        name: value
+        for name, value in sorted((os.environ if environ is None else environ).items())
+        if value != ""
     }
     values: dict[str, object] = {}
     problems: list[str] = []
@@ -56,7 +58,9 @@ def load(settings_class: type[T], part: str, environ: Mapping[str, str] | None =
         try:
             _put(values, settings_class, name.removeprefix(prefix).lower().split("__"), value)
         except _UnknownVariable as error:
-            problems.append(f"{name}: no such setting; {part} has {', '.join(_list_variables(settings_class, prefix))}{error}")
+            problems.append(
+                f"{name}: no such setting; {part} has {', '.join(_list_variables(settings_class, prefix))}{error}"
+            )
         except ValueError as error:
             problems.append(f"{name}: expected {error}, got {_quote(name, value)}")
     try:
@@ -67,7 +71,9 @@ def load(settings_class: type[T], part: str, environ: Mapping[str, str] | None =
             if found["type"] == "missing":
                 problems.append(f"{variable}: expected a value, got none; set it")
             elif found["type"] == "value_error":
-                problems.append(f"{variable}: {found['ctx']['error']}, got {_quote(variable, found['input'])}")
+                problems.append(
+                    f"{variable}: {found['ctx']['error']}, got {_quote(variable, found['input'])}"
+                )
             else:
                 expected = found["msg"][:1].lower() + found["msg"][1:]
                 expected = expected.removeprefix("input should be ").removeprefix("a valid ")
@@ -78,7 +84,9 @@ def load(settings_class: type[T], part: str, environ: Mapping[str, str] | None =
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Where a machine keeps what it fetched and learned: SENSORIUM_STATE_DIR, else the user's XDG state folder."""
+    """Where a machine keeps what it fetched and learned: SENSORIUM_STATE_DIR, else the user's XDG state
+    folder.
+    """
     environ = os.environ if environ is None else environ
     if chosen := environ.get("SENSORIUM_STATE_DIR"):
         return Path(chosen).expanduser().absolute()
@@ -143,7 +151,9 @@ def _list_variables(model: type[BaseModel], prefix: str) -> list[str]:
     names: list[str] = []
     for name, found in model.model_fields.items():
         group = _get_group(found)
-        names += [prefix + name.upper()] if group is None else _list_variables(group, f"{prefix}{name.upper()}__")
+        names += (
+            [prefix + name.upper()] if group is None else _list_variables(group, f"{prefix}{name.upper()}__")
+        )
     return names
 
 

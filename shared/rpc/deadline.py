@@ -43,8 +43,8 @@ class Deadline:
 
     @classmethod
     def of(cls, context: TimedCall, settings: RpcSettings) -> Deadline:
-        """The call's deadline: the earlier of grpc-timeout and the gateway's stamp, or the default if it has neither;
-        never further off than the maximum. Raises InvalidArgument if the stamp is no number.
+        """The call's deadline: the earlier of grpc-timeout and the gateway's stamp, or the default if it has
+        neither; never further off than the maximum. Raises InvalidArgument if the stamp is no number.
         """
         stamp = ""
         for key, value in context.invocation_metadata():
@@ -78,7 +78,9 @@ class Deadline:
         return time.monotonic() >= self.at_s
 
     def check(self, where: str) -> None:
-        """Raises DeadlineExceeded if it has passed. where: what was being done, e.g. `waiting for a batch slot`."""
+        """Raises DeadlineExceeded if it has passed. where: what was being done, e.g. `waiting for a batch
+        slot`.
+        """
         if self.expired:
             raise DeadlineExceeded(where)
 
@@ -95,16 +97,23 @@ def set_deadline(deadline: Deadline) -> None:
 
 
 def current_deadline() -> Deadline:
-    """Deadline of the call this task works for. Raises LookupError outside of a call: give one explicitly there."""
+    """Deadline of the call this task works for. Raises LookupError outside of a call: give one explicitly
+    there.
+    """
     deadline = _current.get()
     if deadline is None:
-        raise LookupError("no call in this task: make a Deadline with Deadline.after(timeout_s) and pass it on")
+        raise LookupError(
+            "no call in this task: make a Deadline with Deadline.after(timeout_s) and pass it on"
+        )
     return deadline
 
 
 def _parse_stamp(stamp: str) -> float:
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 15):
         raise InvalidArgument(
-            DEADLINE_HEADER, expected="milliseconds since the Unix epoch", got=repr(stamp[:40]), fix="leave it to the gateway"
+            DEADLINE_HEADER,
+            expected="milliseconds since the Unix epoch",
+            got=repr(stamp[:40]),
+            fix="leave it to the gateway",
         )
     return int(stamp) / 1000

@@ -1,7 +1,8 @@
-"""What this process is at the moment: its service, models, limits, and whether it drains; and who wants to hear of it.
+"""What this process is at the moment: its service, models, limits, and whether it drains; and who wants to
+hear of it.
 
-The gateway watches it through ReplicaService, health checks are answered from it. Loading models and draining are done
-elsewhere, and said here. All of it runs on the event loop; nothing is thread-safe.
+The gateway watches it through ReplicaService, health checks are answered from it. Loading models and draining
+are done elsewhere, and said here. All of it runs on the event loop; nothing is thread-safe.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ HEARTBEAT_S = 10.0
 class Replica:
     """The observable state of this process.
 
-    It is ready while it does not drain and has a model ready, or knows of no model at all: a service that loads models says
-    so with `set_models` before it starts to listen.
+    It is ready while it does not drain and has a model ready, or knows of no model at all: a service that
+    loads models says so with `set_models` before it starts to listen.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class Replica:
         self.models: list[pb.ModelStatus] = []
         self.draining = False
         self.closed = False
-        # Replaced at every change; the old one is set. Whoever waits on it wakes, and sees the newest state only.
+        # Replaced at every change; the old one is set. Whoever waits on it wakes, and sees the newest state
+        # only.
         self._changed = asyncio.Event()
         self._watchers = 0
 
@@ -93,8 +95,8 @@ class Replica:
         )
 
     async def changes(self, heartbeat_s: float | None = None) -> AsyncIterator[None]:
-        """Yields at once, then after every change (several at a time count as one), and after `heartbeat_s` of silence;
-        ends when the replica is closed.
+        """Yields at once, then after every change (several at a time count as one), and after `heartbeat_s`
+        of silence; ends when the replica is closed.
         """
         self._watchers += 1
         try:
@@ -124,12 +126,10 @@ class ReplicaServicer(pb_grpc.ReplicaServiceServicer):
         self._replica = replica
         self._heartbeat_s = heartbeat_s
 
-    async def StreamingWatchReplica(  # type: ignore[override]  # noqa: N802 - the rpc's name
+    async def StreamingWatchReplica(
         self,
         request: pb.StreamingWatchReplicaRequest,
-        context: grpc.aio.ServicerContext[
-            pb.StreamingWatchReplicaRequest, pb.StreamingWatchReplicaResponse
-        ],
+        context: grpc.aio.ServicerContext[pb.StreamingWatchReplicaRequest, pb.StreamingWatchReplicaResponse],
     ) -> AsyncIterator[pb.StreamingWatchReplicaResponse]:
         """One snapshot now, then one after every change or ten quiet seconds, until the server stops."""
         async for _ in self._replica.changes(self._heartbeat_s):

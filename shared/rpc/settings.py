@@ -14,12 +14,16 @@ MAX_UNIX_PATH_BYTES = 103
 
 
 class RpcSettings(Settings):
-    """Where and how calls are taken. Loopback or a Unix socket by default: the gateway in front is what faces the network."""
+    """Where and how calls are taken. Loopback or a Unix socket by default: the gateway in front is what faces
+    the network.
+    """
 
     address: str = "127.0.0.1:0"
     """`host:port` (port 0: a free one) or `unix:/path`."""
     front: Literal["native", "grpcio"] = "native"
-    """`native`: HTTP/2 in Rust (pygrpc-native), about a sixth of the CPU; `grpcio`: the reference implementation."""
+    """`native`: HTTP/2 in Rust (pygrpc-native), about a sixth of the CPU; `grpcio`: the reference
+    implementation.
+    """
     max_message_bytes: int = Field(default=32 * 1024 * 1024, gt=0, lt=2**31)
     """Largest request message."""
     default_timeout_s: float = Field(default=30.0, gt=0)
@@ -29,7 +33,9 @@ class RpcSettings(Settings):
     drain_timeout_s: float = Field(default=20.0, ge=0)
     """How long calls in flight may go on after the signal to stop."""
     drain_notice_s: float = Field(default=0.5, ge=0)
-    """How long new calls are still taken while whoever watches learns of the drain; skipped if nobody watches."""
+    """How long new calls are still taken while whoever watches learns of the drain; skipped if nobody
+    watches.
+    """
     metrics_address: str | None = None
     """`host:port` for Prometheus, or unset for none."""
     address_file: Path | None = None
@@ -43,7 +49,9 @@ class RpcSettings(Settings):
             if not path:
                 raise ValueError("expected unix:/path")
             if len(path.encode()) > MAX_UNIX_PATH_BYTES:
-                raise ValueError(f"expected a socket path of at most {MAX_UNIX_PATH_BYTES} bytes; choose a shorter folder")
+                raise ValueError(
+                    f"expected a socket path of at most {MAX_UNIX_PATH_BYTES} bytes; choose a shorter folder"
+                )
             return value
         return _check_host_port(value)
 

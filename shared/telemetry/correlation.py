@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 # https://www.w3.org/TR/trace-context/#traceparent-header, version 00; a later version may carry more fields.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
 # What a request id from outside may look like; anything else is replaced, so that it cannot forge a log line.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 # A random start for the process and a counter: unique, and a tenth of the cost of a UUID.
@@ -38,7 +40,9 @@ class TraceParent:
 
 
 def parse_traceparent(header: str) -> TraceParent | None:
-    """Reads a `traceparent` header; None if it is malformed, which by the standard means: as if it were not there."""
+    """Reads a `traceparent` header; None if it is malformed, which by the standard means: as if it were not
+    there.
+    """
     found = _TRACEPARENT.fullmatch(header)
     if found is None:
         return None

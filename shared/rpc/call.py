@@ -1,0 +1,156 @@
+"""One call from the first byte to its status: request id, deadline, log line, counts, and the status it ends
+with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    SensoriumError,
+    Unimplemented,
+)
+from shared.rpc.deadline import DEADLINE_HEADER, Deadline, set_deadline
+from shared.rpc.gate import Ending
+from shared.rpc.method import Method
+from shared.telemetry.correlation import Correlation, accept_request_id, new_request_id, set_correlation
+from shared.telemetry.logging import get_logger
+
+# Where a google.rpc.Status goes, by gRPC's convention.
+DETAILS_TRAILER = "grpc-status-details-bin"
+REQUEST_ID_HEADER = "x-request-id"
+TRACEPARENT_HEADER = "traceparent"
+
+# A front cuts a call by itself at the client's deadline. Ours is left to it unless it is earlier by more than
+# this.
+_FRONT_IS_EXACT_S = 0.005
+
+Context = Any  # grpc.aio.ServicerContext, or pygrpc_native's, which has the same methods
+
+
+class Call:
+    """Lives as long as the call; `finish` or `fail` is the last thing that happens to it."""
+
+    __slots__ = ("_ending", "_task", "_timer", "correlation", "deadline", "method", "started_s")
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.started_s = time.monotonic()
+        self.correlation = _UNKNOWN
+        self.deadline: Deadline | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: Ending | None = None
+        method.metrics.started += 1
+
+    def admit(self, context: Context) -> None:
+        """Reads what the metadata says and takes the call in.
+
+        Raises InvalidArgument, DeadlineExceeded (it was late on arrival) or Unavailable (draining).
+        """
+        request_id = traceparent = stamp = ""
+        for key, value in context.invocation_metadata():
+            if key == REQUEST_ID_HEADER:
+                request_id = value
+            elif key == TRACEPARENT_HEADER:
+                traceparent = value
+            elif key == DEADLINE_HEADER:
+                stamp = value
+        self.correlation = Correlation(
+            accept_request_id(request_id) if request_id else new_request_id(), traceparent
+        )
+        set_correlation(self.correlation)
+        method = self.method
+        if method.infrastructure:
+            return
+        remaining_s = context.time_remaining()
+        deadline = Deadline.from_parts(remaining_s, stamp, method.settings)
+        self.deadline = deadline
+        set_deadline(deadline)
+        method.gate.enter(self)
+        left_s = deadline.at_s - self.started_s
+        if left_s <= 0:
+            raise DeadlineExceeded("the call was on its way")
+        self._task = asyncio.current_task()
+        if remaining_s is None or remaining_s > left_s + _FRONT_IS_EXACT_S:
+            # asyncio's clock is time.monotonic, as the deadline's.
+            self._timer = asyncio.get_running_loop().call_at(deadline.at_s, self.end, Ending.DEADLINE)
+
+    def end(self, ending: Ending) -> None:
+        """Cancels the call for a reason of ours; it is answered with the matching status."""
+        if self._ending is None and self._task is not None:
+            self._ending = ending
+            self._task.cancel()
+
+    def finish(self, code: str) -> None:
+        """Closes the books on the call."""
+        if self._timer is not None:
+            self._timer.cancel()
+        method = self.method
+        method.gate.leave(self)
+        duration_s = time.monotonic() - self.started_s
+        method.metrics.finish(code, duration_s)
+        method.log.write(code, duration_s, self.correlation)
+
+    async def fail(self, context: Context, error: BaseException) -> NoReturn:
+        """Ends the call with the status that `error` stands for. Always raises: what the front expects to
+        see.
+        """
+        if isinstance(error, asyncio.CancelledError):
+            if self._ending is None:
+                # The client left, or the front ended the call at the client's own deadline.
+                late = self.deadline is not None and self.deadline.remaining_s() <= _FRONT_IS_EXACT_S
+                self.finish("DEADLINE_EXCEEDED" if late else "CANCELLED")
+                raise error
+            error = self._take_back(error)
+        if isinstance(error, grpc.aio.AbortError):
+            code = context.code()
+            self.finish(code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN")
+            raise error
+        if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+            # What generated code does for a method that a servicer leaves out.
+            error = Unimplemented(f"{self.method.service}/{self.method.name} is declared and not served here")
+        if not isinstance(error, SensoriumError):
+            if not isinstance(error, Exception):
+                # The process is being taken down: nothing of ours to add.
+                self.finish("UNKNOWN")
+                raise error
+            get_logger("rpc").error(
+                "unexpected error", service=self.method.service, method=self.method.name, exc_info=error
+            )
+            error = Internal(self.correlation.request_id)
+        self.finish(error.code.name)
+        details = (DETAILS_TRAILER, error.to_status().SerializeToString())
+        await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
+        raise AssertionError("abort raises")
+
+    def _take_back(self, error: asyncio.CancelledError) -> SensoriumError:
+        """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""
+        if self._task is not None and self._task.uncancel() > 0:
+            # Somebody else cancelled it as well: the client is gone.
+            return Cancelled()
+        if self._ending is Ending.DRAIN:
+            return self.method.gate.make_refusal()
+        return DeadlineExceeded("the call was being answered")
+
+
+_UNKNOWN = Correlation("unknown")
+
+
+def explain_decode_error(method: Method, payload_bytes: int, error: DecodeError) -> InvalidArgument:
+    """What a caller gets whose bytes are no message of the method's request type."""
+    return InvalidArgument(
+        "request",
+        expected=f"a message of the request type of {method.service}/{method.name}",
+        got=f"{payload_bytes} bytes that are none ({str(error) or 'malformed'})",
+        fix="generate the client from the same protos as the server",
+    )

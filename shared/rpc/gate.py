@@ -1,0 +1,77 @@
+"""The way in: which calls are in flight, and whether new ones are taken. Watches and health checks do not
+pass here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from shared.errors import Unavailable
+
+if TYPE_CHECKING:
+    from shared.rpc.call import Call
+
+# When a caller that met a draining replica should come back: by then the gateway has left it out.
+RETRY_AFTER_S = 1.0
+
+
+class Ending(Enum):
+    """Why a call's task was cancelled by us; a call the client or its front ended has none."""
+
+    DEADLINE = "deadline"
+    DRAIN = "drain"
+
+
+class Gate:
+    """Counts the calls in flight by holding them, and closes for the drain."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._closed = False
+        self._idle = asyncio.Event()
+        self.calls: set[Call] = set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether new calls are refused."""
+        return self._closed
+
+    def enter(self, call: Call) -> None:
+        """Takes a call in. Raises Unavailable once the gate is closed."""
+        if self._closed:
+            raise self.make_refusal()
+        self.calls.add(call)
+
+    def leave(self, call: Call) -> None:
+        """Lets a call go, whether it came in or not."""
+        self.calls.discard(call)
+        if self._closed and not self.calls:
+            self._idle.set()
+
+    def close(self) -> None:
+        """Refuses new calls from now on."""
+        self._closed = True
+        if not self.calls:
+            self._idle.set()
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Waits until no call is in flight, after `close`; False if some still are when the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def cut(self) -> int:
+        """Ends the calls still in flight: each is answered UNAVAILABLE. Returns how many there were."""
+        calls = list(self.calls)
+        for call in calls:
+            call.end(Ending.DRAIN)
+        return len(calls)
+
+    def make_refusal(self) -> Unavailable:
+        """What a call gets that comes too late or takes too long."""
+        return Unavailable(self._service, reason="it is draining", retry_after_s=RETRY_AFTER_S)

@@ -1,0 +1,45 @@
+"""The frame of every serving process: logging, start, serve, stop, exit code. What is served is the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from shared.errors import StartupError
+from shared.rpc.server import Server
+from shared.settings import load
+from shared.telemetry import logging
+
+
+def run(build: Callable[[], Awaitable[Server]]) -> None:
+    """Builds a server, starts it, and serves until SIGTERM or SIGINT. Never returns otherwise than by
+    SystemExit.
+
+    Exits with 0 after a drain (or a signal during the start), and with 1 and one readable line on stderr for
+    a StartupError: bad settings, an address in use.
+    """
+    try:
+        settings = load(logging.LogSettings, "log")
+        logging.configure(settings.level, settings.format == "json")
+        asyncio.run(_run(build))
+    except StartupError as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        raise SystemExit(1) from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise SystemExit(0) from None
+    raise SystemExit(0)
+
+
+async def _run(build: Callable[[], Awaitable[Server]]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    # While models load nobody is in flight: stop at once. Afterwards the server takes the signals over, to
+    # drain.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    server = await build()
+    await server.start()
+    await server.serve_until_stopped()

@@ -1,0 +1,92 @@
+"""One way to log: structlog, one JSON object per line on stderr (or coloured text for people), with the ids
+of the call.
+
+Records of the standard library's logging (grpc, uvicorn) come out the same way. The line that every call
+leaves is rendered by `shared.telemetry.request_log`, which keeps to the same keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from shared.settings import Settings
+from shared.telemetry import request_log
+from shared.telemetry.correlation import current_correlation
+
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: dict[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class LogSettings(Settings):
+    """SENSORIUM_LOG_*: how much is logged, and for whom."""
+
+    level: Level = "info"
+    format: Literal["json", "text"] = "json"
+
+
+def configure(level: str = "info", json: bool = True, stream: TextIO | None = None) -> None:
+    """Sets up logging for the process: `level` and everything above it goes to `stream` (default: stderr)."""
+    stream = sys.stderr if stream is None else stream
+    threshold = _LEVELS[level]
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        _add_correlation,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    foreign = logging.StreamHandler(stream)
+    foreign.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _name_room],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [foreign]
+    # A foreign library's INFO is our DEBUG: what we tell at INFO is one line per call and per change of
+    # state.
+    root.setLevel(threshold if threshold != logging.INFO else logging.WARNING)
+    request_log.configure(threshold, json=json, stream=stream)
+
+
+def get_logger(room: str) -> Any:
+    """The logger of one room, e.g. `rpc`. Its methods take an event (a constant text) and keyword values."""
+    return structlog.get_logger(room=room)
+
+
+def _add_correlation(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    correlation = current_correlation()
+    if correlation.request_id:
+        event.setdefault("request_id", correlation.request_id)
+        if (trace := correlation.trace) is not None:
+            event.setdefault("trace_id", trace.trace_id)
+            event.setdefault("span_id", trace.span_id)
+    return event
+
+
+def _name_room(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    record = event.get("_record")
+    event.setdefault("room", record.name if record is not None else "python")
+    return event
