@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from shared.inference.artifact import Draft, GraphDraft, Tensor
@@ -72,11 +73,15 @@ def _pool(content: bytes) -> bytes:
     inputs = [value.name for value in graph.input]
     outputs = [value.name for value in graph.output]
     if inputs != ["input_ids", "attention_mask", "token_type_ids"] or outputs != ["last_hidden_state"]:
-        raise ValueError(f"{GRAPH_MEMBER}: expected BERT's three inputs and last_hidden_state, got {inputs} -> {outputs}")
+        raise ValueError(
+            f"{GRAPH_MEMBER}: expected BERT's three inputs and last_hidden_state, got {inputs} -> {outputs}"
+        )
     quantized = [node.name for node in graph.node if node.op_type == "DynamicQuantizeLinear"]
     if quantized:
         # One scale over a whole batch would let a batch-mate change an answer.
-        raise ValueError(f"{GRAPH_MEMBER}: expected weight-only quantisation, got DynamicQuantizeLinear in {quantized}")
+        raise ValueError(
+            f"{GRAPH_MEMBER}: expected weight-only quantisation, got DynamicQuantizeLinear in {quantized}"
+        )
 
     zeros = numpy_helper.from_array(np.zeros(1, np.int64))
     before = [
@@ -84,7 +89,7 @@ def _pool(content: bytes) -> bytes:
         helper.make_node("ConstantOfShape", ["pool.shape"], ["token_type_ids"], value=zeros),
     ]
     # The floors are the authors' (sentence-transformers' Pooling and torch's normalize); they never bind on real tokens.
-    constants = {
+    constants: dict[str, NDArray[np.generic]] = {
         "pool.tokens_axis": np.array([1], np.int64),
         "pool.last_axis": np.array([-1], np.int64),
         "pool.count_floor": np.array(1e-9, np.float32),

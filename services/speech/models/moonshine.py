@@ -50,7 +50,10 @@ def build(members: Mapping[str, bytes]) -> Draft:
             "encode": GraphDraft(
                 content=members[ENCODER_MEMBER],
                 file="encode.ort",
-                inputs=(Tensor("input_values", "FP32", (-1, -1)), Tensor("attention_mask", "INT64", (-1, -1))),
+                inputs=(
+                    Tensor("input_values", "FP32", (-1, -1)),
+                    Tensor("attention_mask", "INT64", (-1, -1)),
+                ),
                 outputs=(Tensor("last_hidden_state", "FP32", (-1, -1, WIDTH)),),
                 max_batch_size=0,
             ),

@@ -121,7 +121,12 @@ def _unroll(content: bytes) -> bytes:
         node("Concat", ["block.shape", "hidden"], ["block.to_clips"], axis=0),
         node("Reshape", [_FEATURES, "block.to_clips"], ["block.clips"]),
         node("Transpose", ["block.clips"], ["block.steps"], perm=[1, 0, 2]),
-        node("LSTM", ["block.steps", *_LSTM_WEIGHTS, "", "h", "c"], ["states", "h.next", "c.next"], hidden_size=HIDDEN),
+        node(
+            "LSTM",
+            ["block.steps", *_LSTM_WEIGHTS, "", "h", "c"],
+            ["states", "h.next", "c.next"],
+            hidden_size=HIDDEN,
+        ),
         node("Squeeze", ["states", "one"], ["block.state"]),
         node("Relu", ["block.state"], ["block.relu"]),
         node("Transpose", ["block.relu"], ["block.channels"], perm=[1, 2, 0]),

@@ -45,7 +45,9 @@ def load(state_file: str) -> VoiceEncoder:
     return encoder.eval()
 
 
-def embed_partials(encoder: VoiceEncoder, clip: NDArray[np.float32], starts: list[int]) -> NDArray[np.float32]:
+def embed_partials(
+    encoder: VoiceEncoder, clip: NDArray[np.float32], starts: list[int]
+) -> NDArray[np.float32]:
     """Return the voices, float32 [partials, 256], of the partials that begin at these frames of a 16 kHz clip.
 
     The clip is padded with silence as far as the last partial reaches, as the package's embed_utterance does.
@@ -105,7 +107,9 @@ def make_graph() -> onnx.ModelProto:
         "pairs": np.array([0, 2, window // 2 + 1, -1], np.int64),
         "norm_floor": np.array(1e-6, np.float32),  # a row that ReLU emptied stays zero instead of NaN
     }
-    initializers = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in weights.items()]
+    initializers = [
+        numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in weights.items()
+    ]
     initializers += [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(
         nodes,
