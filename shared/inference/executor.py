@@ -1,0 +1,102 @@
+"""One bounded pool of threads of the process, for pre- and postprocessing. Sessions have threads of their
+own.
+
+Decoding and tokenizing release the GIL for most of their time, so that threads are of use; more of them than
+cores are not, hence one pool for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from shared.errors import DeadlineExceeded, ResourceExhausted
+from shared.inference.settings import count_cores
+from shared.rpc.deadline import Deadline, current_deadline
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Work that waits for a thread. Each is one image, text or clip whose bytes are in memory already; at some
+# milliseconds each, this many are a few seconds of work.
+MAX_PENDING = 1024
+
+
+class Executor:
+    """A bounded pool: at most `max_pending` functions wait or run, the next one is refused."""
+
+    def __init__(self, threads: int, max_pending: int = MAX_PENDING) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="processing")
+        self._max_pending = max_pending
+        self._pending = 0
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function on the pool, in a copy of the caller's context, until the call's deadline.
+
+        It is not begun for a caller who left or whose deadline has passed; once begun it runs to its end.
+
+        Raises:
+            ResourceExhausted: too many wait already.
+            DeadlineExceeded: the deadline of the call passed first.
+        """
+        if self._pending >= self._max_pending:
+            raise ResourceExhausted(
+                "queue for pre- and postprocessing",
+                limit=f"{self._max_pending} waiting items",
+                retry_after_s=1.0,
+            )
+        deadline = _find_deadline()
+        work = functools.partial(contextvars.copy_context().run, _begin, deadline, function, args, kwargs)
+        self._pending += 1
+        future = self._pool.submit(work)
+        # Counted until it is over, not until its caller leaves: a thread at work is taken.
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: _call_loop(loop, self._forget))
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline.remaining_s()):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            # The function's own TimeoutError, if it has one, is not the deadline's.
+            if deadline is None or not deadline.expired:
+                raise
+            raise DeadlineExceeded("pre- or postprocessing") from None
+
+    def close(self) -> None:
+        """Forget who waits, and end the threads once their work is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self) -> None:
+        self._pending -= 1
+
+
+@functools.cache
+def _get_executor() -> Executor:
+    return Executor(threads=count_cores())
+
+
+async def run_in_executor(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function on the process's pool, see `Executor.run`."""
+    return await _get_executor().run(function, *args, **kwargs)
+
+
+def _begin(deadline: Deadline | None, function: Callable[..., T], args: object, kwargs: object) -> T:
+    if deadline is not None:
+        deadline.check("waiting for pre- or postprocessing")
+    return function(*args, **kwargs)  # type: ignore[misc]
+
+
+def _find_deadline() -> Deadline | None:
+    try:
+        return current_deadline()
+    except LookupError:
+        return None  # outside of a call, e.g. while models are loaded
+
+
+def _call_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    # The loop may have closed while the thread was at work.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function)

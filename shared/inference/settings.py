@@ -1,0 +1,52 @@
+"""Settings of a service's models: where they lie, what runs them, how calls are put together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import Settings, state_dir
+
+
+def count_cores() -> int:
+    """Cores that this process may use: its affinity mask, and the quota of its control group where it has one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            # A fraction of a core is one thread: two would wait for each other's share.
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no control group of version 2 here: the mask is all there is to know
+    return cores
+
+
+class InferenceSettings(Settings):
+    """How models are found, run and batched; frozen."""
+
+    models_dir: Path | None = None
+    """Folder of `<model>/<version>`; unset = `<state>/models/<service>`."""
+    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    """ONNX Runtime's execution providers, best first; those that are missing here are passed over."""
+    intra_op_threads: int = Field(default_factory=count_cores, ge=1, le=1024)
+    """Threads of each session; default: the cores. Replicas x threads should be the machine's cores."""
+    spinning: bool = False
+    """Whether idle intra-op threads wait in a loop. Good only for a replica that has the machine for itself."""
+    max_batch_size: int | None = Field(default=None, ge=1)
+    """Most rows of a batch, where it is to be fewer than the artifact allows."""
+    max_queue_delay_s: float = Field(default=0.0, ge=0, le=10)
+    """How long an idle session waits for a batch to fill; 0 = never, batches form while the one before runs."""
+    max_queue_size: int = Field(default=512, ge=1)
+    """Most items that wait before one graph; the next is refused."""
+    target_batch_s: float = Field(default=0.03, gt=0)
+    """A batch takes in no more rows once it is expected to run this long."""
+    golden_check: bool = True
+    """Whether a model must reproduce its golden outputs before it serves."""
+    load_threads: int = Field(default=2, ge=1, le=64)
+    """Models that are loaded at the same time."""
+
+    def find_models_dir(self, service: str) -> Path:
+        """Folder of a service's models: as set, else in the state folder."""
+        return self.models_dir or state_dir() / "models" / service
