@@ -45,12 +45,14 @@ def make_state(folder: Path, models: Path) -> Path:
     return folder
 
 
-def start(state: Path, *flags: str, environ: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    state: Path, *flags: str, environ: dict[str, str] | None = None, cwd: Path = ROOT
+) -> subprocess.Popen[str]:
     """Starts `sensorium up` on a free port; its log of one line a problem is on standard error."""
     command = [sys.executable, "-m", "cli", "up", "--port", "0", "--state-dir", str(state), *flags]
     return subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -87,9 +89,11 @@ def stop(process: subprocess.Popen[str]) -> int:
 
 
 @contextlib.contextmanager
-def running_mesh(state: Path, *flags: str, environ: dict[str, str] | None = None) -> Iterator[RunningMesh]:
+def running_mesh(
+    state: Path, *flags: str, environ: dict[str, str] | None = None, cwd: Path = ROOT
+) -> Iterator[RunningMesh]:
     """A mesh for the length of a `with` block."""
-    process = start(state, *flags, environ=environ)
+    process = start(state, *flags, environ=environ, cwd=cwd)
     try:
         address = wait_ready(process)
         yield RunningMesh(address, (state / "token").read_text().strip(), state, process)

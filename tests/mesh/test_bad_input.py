@@ -1,4 +1,4 @@
-"""Whatever a caller sends, the code is exact, the message says field, expectation and find, and the mesh goes on answering."""
+"""Whatever a caller sends: the exact code, a message with field, expectation and find, and a mesh that goes on."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def wav(samples: np.ndarray, *, claims: int | None = None, rate: int = 16_000) -
     ["empty", "text", "header only", "not finite", "raw without a rate", "file with a rate", "odd raw"],
 )
 def test_bytes_that_are_no_good_audio(mesh: RunningMesh, channel: grpc.Channel, kind: str) -> None:
-    Audio = speech_service_pb2.Audio  # noqa: N806 - a message type
+    Audio = speech_service_pb2.Audio
     broken = np.zeros(16_000, np.float32)
     broken[5_000] = np.nan
     audio = {
@@ -192,18 +192,13 @@ def test_bytes_that_are_no_good_audio(mesh: RunningMesh, channel: grpc.Channel, 
 def test_a_header_that_lies_about_its_length_does_not_decide(
     mesh: RunningMesh, channel: grpc.Channel
 ) -> None:
-    """A second of silence whose header claims 4 GB: either its real length is taken or it is refused; nothing is allocated for the claim."""
+    """A second of silence whose header claims 4 GB: its real length is taken."""
     stub = speech_service_pb2_grpc.SpeechServiceStub(channel)
     audio = speech_service_pb2.Audio(content=wav(np.zeros(16_000), claims=4_000_000_000))
-    try:
-        reply = stub.DetectSpeech(
-            speech_service_pb2.DetectSpeechRequest(audio=audio), metadata=mesh.metadata, timeout=TIMEOUT_S
-        )
-    except grpc.RpcError as error:
-        assert error.code() == INVALID_ARGUMENT
-        assert "audio.content" in error.details()
-    else:
-        assert reply.audio_duration.ToTimedelta().total_seconds() == pytest.approx(1.0, abs=0.01)
+    reply = stub.DetectSpeech(
+        speech_service_pb2.DetectSpeechRequest(audio=audio), metadata=mesh.metadata, timeout=TIMEOUT_S
+    )
+    assert reply.audio_duration.ToTimedelta().total_seconds() == pytest.approx(1.0, abs=0.01)
 
 
 def test_an_unsupported_language_lists_the_known_ones(
