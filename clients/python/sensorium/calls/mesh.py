@@ -1,0 +1,83 @@
+"""Calls about the mesh itself."""
+
+from collections.abc import Sequence
+
+from sensorium.calls.plan import Plan, Request, Rpc, enum_name, seconds
+from sensorium.mesh.v1 import mesh_service_pb2 as pb2
+from sensorium.mesh.v1 import replica_service_pb2 as replica_pb2
+from sensorium.results import Limits, ModelInfo, ReplicaInfo
+
+_SERVICE = "/sensorium.mesh.v1.MeshService"
+_MODELS = Rpc(f"{_SERVICE}/ListModels", pb2.ListModelsRequest, pb2.ListModelsResponse)
+_REPLICAS = Rpc(f"{_SERVICE}/ListReplicas", pb2.ListReplicasRequest, pb2.ListReplicasResponse)
+_LIMITS = Rpc(f"{_SERVICE}/GetLimits", pb2.GetLimitsRequest, pb2.GetLimitsResponse)
+
+
+def list_models(service: str) -> Plan[list[ModelInfo]]:
+    """See `Client.list_models`."""
+
+    def finish(replies: Sequence[pb2.ListModelsResponse]) -> list[ModelInfo]:
+        return [
+            ModelInfo(
+                service=entry.service,
+                name=entry.model.name,
+                version=entry.model.version,
+                state=_model_state(entry.model.state),
+                reason=entry.model.reason,
+                digest=entry.model.digest,
+                description=entry.model.description,
+                license=entry.model.license,
+                graphs=tuple(entry.model.graphs),
+                default_for=tuple(entry.model.default_for),
+                execution_provider=entry.model.execution_provider,
+                ready_replicas=entry.ready_replicas,
+                replicas=entry.replicas,
+            )
+            for entry in replies[0].models
+        ]
+
+    return Plan(_MODELS, [Request(pb2.ListModelsRequest(service=service))], finish)
+
+
+def list_replicas(service: str) -> Plan[list[ReplicaInfo]]:
+    """See `Client.list_replicas`."""
+
+    def finish(replies: Sequence[pb2.ListReplicasResponse]) -> list[ReplicaInfo]:
+        return [
+            ReplicaInfo(
+                service=entry.service,
+                endpoint=entry.endpoint,
+                state=enum_name(pb2.MeshReplica.State, entry.state, "STATE_"),
+                reason=entry.reason,
+                server_version=entry.server_version,
+                models={model.name: _model_state(model.state) for model in entry.models},
+            )
+            for entry in replies[0].replicas
+        ]
+
+    return Plan(_REPLICAS, [Request(pb2.ListReplicasRequest(service=service))], finish)
+
+
+def get_limits() -> Plan[list[Limits]]:
+    """See `Client.limits`."""
+
+    def finish(replies: Sequence[pb2.GetLimitsResponse]) -> list[Limits]:
+        return [
+            Limits(
+                method=entry.method,
+                max_message_bytes=entry.max_message_bytes or None,
+                max_items=entry.max_items or None,
+                max_item_bytes=entry.max_item_bytes or None,
+                max_pixels=entry.max_pixels or None,
+                max_audio_s=seconds(entry.max_audio) or None,
+                max_characters=entry.max_characters or None,
+                max_tokens=entry.max_tokens or None,
+            )
+            for entry in replies[0].limits
+        ]
+
+    return Plan(_LIMITS, [Request(pb2.GetLimitsRequest())], finish)
+
+
+def _model_state(state: int) -> str:
+    return enum_name(replica_pb2.ModelStatus.State, state, "STATE_")

@@ -1,0 +1,384 @@
+"""The client for ordinary code. For asyncio there is `sensorium.aio`; what a call means is in `sensorium.calls`."""
+
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+import grpc
+
+from sensorium.calls import mesh, nlp, speech, vision
+from sensorium.calls.plan import Plan, Rpc, as_list, unwrap
+from sensorium.connection import OPTIONS, connection
+from sensorium.errors import SensoriumError, from_rpc_error
+from sensorium.inputs import Audio, Image
+from sensorium.results import (
+    ImageEmbedding,
+    ImageFaces,
+    ImageLabels,
+    ImageObjects,
+    ImageText,
+    Limits,
+    ModelInfo,
+    ReplicaInfo,
+    SpeakerEmbedding,
+    SpeechSegments,
+    TextEmbedding,
+    TextLabels,
+    Transcript,
+)
+
+ImageT = TypeVar("ImageT", bound=Image)
+AudioT = TypeVar("AudioT", bound=Audio)
+T = TypeVar("T")
+
+# Calls at once for a list that needs several: enough to use a few replicas, too few to crowd others out.
+_AT_ONCE = 4
+
+
+class Client:
+    """Calls a mesh. Open one and keep it: it holds one connection, and threads may share it.
+
+    An input may be one (image, text, clip) or a list of them. One gives its result, or raises its error. A list
+    gives a list in the same order, in as many calls as it needs; an input that is refused has its `error` set there,
+    and only what concerns the call as a whole is raised. What an image or a clip may be: see `sensorium.inputs`.
+
+    address, token, secure, root_certificates: see `sensorium.connection`; by default the environment says.
+    timeout_s: of each call to the mesh; every method takes one of its own.
+    Every method raises a `sensorium.errors.SensoriumError`.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        secure: bool | None = None,
+        root_certificates: bytes | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
+        self._timeout_s = timeout_s
+        target = self._connection.target
+        self._channel = (
+            grpc.secure_channel(target, self._connection.credentials(), OPTIONS)
+            if self._connection.secure
+            else grpc.insecure_channel(target, OPTIONS)
+        )
+        self._methods: dict[str, Any] = {}
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls that run are cancelled."""
+        self._channel.close()
+
+    @overload
+    def classify_image(
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        top_k: int = ...,
+        min_score: float = ...,
+        timeout_s: float | None = ...,
+    ) -> ImageLabels: ...
+    @overload
+    def classify_image(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        top_k: int = ...,
+        min_score: float = ...,
+        timeout_s: float | None = ...,
+    ) -> list[ImageLabels]: ...
+    def classify_image(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = "",
+        top_k: int = 5,
+        min_score: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> ImageLabels | list[ImageLabels]:
+        """Names what an image shows: the `top_k` best labels of probability `min_score` or more."""
+        inputs, many = as_list(image)
+        plan = vision.classify_image(inputs, model=model, top_k=top_k, min_score=min_score)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def detect_objects(
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+    ) -> ImageObjects: ...
+    @overload
+    def detect_objects(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+    ) -> list[ImageObjects]: ...
+    def detect_objects(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = "",
+        min_score: float | None = None,
+        max_results: int = 100,
+        timeout_s: float | None = None,
+    ) -> ImageObjects | list[ImageObjects]:
+        """Finds objects and says where they are. min_score: None means the model's own threshold."""
+        inputs, many = as_list(image)
+        plan = vision.detect_objects(inputs, model=model, min_score=min_score, max_results=max_results)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def detect_faces(
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+    ) -> ImageFaces: ...
+    @overload
+    def detect_faces(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+    ) -> list[ImageFaces]: ...
+    def detect_faces(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = "",
+        min_score: float | None = None,
+        max_results: int = 100,
+        timeout_s: float | None = None,
+    ) -> ImageFaces | list[ImageFaces]:
+        """Finds faces and five landmarks of each; it identifies nobody."""
+        inputs, many = as_list(image)
+        plan = vision.detect_faces(inputs, model=model, min_score=min_score, max_results=max_results)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def read_text(
+        self, image: Image, *, model: str = ..., min_score: float | None = ..., timeout_s: float | None = ...
+    ) -> ImageText: ...
+    @overload
+    def read_text(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        timeout_s: float | None = ...,
+    ) -> list[ImageText]: ...
+    def read_text(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = "",
+        min_score: float | None = None,
+        timeout_s: float | None = None,
+    ) -> ImageText | list[ImageText]:
+        """Reads printed text, line by line."""
+        inputs, many = as_list(image)
+        plan = vision.read_text(inputs, model=model, min_score=min_score)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def embed_image(
+        self, image: Image, *, model: str = ..., timeout_s: float | None = ...
+    ) -> ImageEmbedding: ...
+    @overload
+    def embed_image(
+        self, image: list[ImageT] | tuple[ImageT, ...], *, model: str = ..., timeout_s: float | None = ...
+    ) -> list[ImageEmbedding]: ...
+    def embed_image(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> ImageEmbedding | list[ImageEmbedding]:
+        """Turns an image into a vector; similar images have a high `similarity`."""
+        inputs, many = as_list(image)
+        plan = vision.embed_image(inputs, model=model)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def embed_text(self, text: str, *, model: str = ..., timeout_s: float | None = ...) -> TextEmbedding: ...
+    @overload
+    def embed_text(
+        self, text: list[str] | tuple[str, ...], *, model: str = ..., timeout_s: float | None = ...
+    ) -> list[TextEmbedding]: ...
+    def embed_text(
+        self, text: str | list[str] | tuple[str, ...], *, model: str = "", timeout_s: float | None = None
+    ) -> TextEmbedding | list[TextEmbedding]:
+        """Turns a text into a vector; texts of similar meaning have a high `similarity`."""
+        inputs, many = as_list(text)
+        plan = nlp.embed_text(inputs, model=model)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def classify_text(
+        self, text: str, labels: Sequence[str], *, model: str = ..., timeout_s: float | None = ...
+    ) -> TextLabels: ...
+    @overload
+    def classify_text(
+        self,
+        text: list[str] | tuple[str, ...],
+        labels: Sequence[str],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+    ) -> list[TextLabels]: ...
+    def classify_text(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        labels: Sequence[str],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+    ) -> TextLabels | list[TextLabels]:
+        """Says which of your `labels` (2 to 64, best as short phrases) fits a text best."""
+        inputs, many = as_list(text)
+        plan = nlp.classify_text(inputs, labels, model=model)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def transcribe(
+        self, audio: Audio, *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+    ) -> Transcript: ...
+    @overload
+    def transcribe(
+        self, audio: list[AudioT], *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+    ) -> list[Transcript]: ...
+    def transcribe(
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        language: str = "",
+        timeout_s: float | None = None,
+    ) -> Transcript | list[Transcript]:
+        """Writes down what is said. language: a BCP-47 tag; empty means the model's only one."""
+        inputs, many = as_list(audio)
+        plan = speech.transcribe(inputs, model=model, language=language)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def detect_speech(
+        self, audio: Audio, *, model: str = ..., threshold: float | None = ..., timeout_s: float | None = ...
+    ) -> SpeechSegments: ...
+    @overload
+    def detect_speech(
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        threshold: float | None = ...,
+        timeout_s: float | None = ...,
+    ) -> list[SpeechSegments]: ...
+    def detect_speech(
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+    ) -> SpeechSegments | list[SpeechSegments]:
+        """Says when somebody speaks. threshold: probability, above 0 and below 1; None means the model's own."""
+        inputs, many = as_list(audio)
+        plan = speech.detect_speech(inputs, model=model, threshold=threshold)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    @overload
+    def embed_speaker(
+        self, audio: Audio, *, model: str = ..., timeout_s: float | None = ...
+    ) -> SpeakerEmbedding: ...
+    @overload
+    def embed_speaker(
+        self, audio: list[AudioT], *, model: str = ..., timeout_s: float | None = ...
+    ) -> list[SpeakerEmbedding]: ...
+    def embed_speaker(
+        self, audio: Audio | list[AudioT], *, model: str = "", timeout_s: float | None = None
+    ) -> SpeakerEmbedding | list[SpeakerEmbedding]:
+        """Turns a voice into a vector; clips of one speaker have a high `similarity`."""
+        inputs, many = as_list(audio)
+        plan = speech.embed_speaker(inputs, model=model)
+        return unwrap(self._run(plan, timeout_s), many=many)
+
+    def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:
+        """Every model that any replica knows; `service` narrows it to one service's."""
+        return self._run(mesh.list_models(service), timeout_s)
+
+    def list_replicas(self, service: str = "", *, timeout_s: float | None = None) -> list[ReplicaInfo]:
+        """The replicas that the gateway knows, reachable or not."""
+        return self._run(mesh.list_replicas(service), timeout_s)
+
+    def limits(self, *, timeout_s: float | None = None) -> list[Limits]:
+        """The bounds on what each rpc accepts."""
+        return self._run(mesh.get_limits(), timeout_s)
+
+    def _run(self, plan: Plan[T], timeout_s: float | None) -> T:
+        method = self._method(plan.rpc)
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        metadata = self._connection.metadata()
+        replies: list[Any] = []
+        running: deque[tuple[int, Any]] = deque()
+        try:
+            for request in plan.requests:
+                if len(running) == _AT_ONCE:
+                    replies.append(self._wait(plan, *running.popleft()))
+                call = method.future(request.message, timeout=timeout_s, metadata=metadata)
+                running.append((request.offset, call))
+            while running:
+                replies.append(self._wait(plan, *running.popleft()))
+        finally:
+            for _, call in running:
+                call.cancel()
+        return plan.finish(replies)
+
+    def _wait(self, plan: Plan[T], offset: int, call: Any) -> Any:
+        try:
+            return call.result()
+        except grpc.RpcError as error:
+            return plan.settle(self._describe(error, offset), cause=error)
+        except BaseException:
+            # Interrupted while waiting (Ctrl-C): the mesh should not go on working for nobody.
+            call.cancel()
+            raise
+
+    def _describe(self, error: grpc.RpcError, offset: int) -> SensoriumError:
+        return from_rpc_error(error, address=self._connection.target, offset=offset)
+
+    def _method(self, rpc: Rpc) -> Any:
+        if rpc.path not in self._methods:
+            self._methods[rpc.path] = self._channel.unary_unary(
+                rpc.path,
+                request_serializer=rpc.request.SerializeToString,
+                response_deserializer=rpc.response.FromString,
+            )
+        return self._methods[rpc.path]
