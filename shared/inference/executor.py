@@ -8,6 +8,7 @@ cores are not, hence one pool for all.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 from collections.abc import Callable
@@ -50,9 +51,10 @@ class Executor:
                 retry_after_s=1.0,
             )
         deadline = _find_deadline()
-        work = functools.partial(contextvars.copy_context().run, _begin, deadline, function, args, kwargs)
+        context = contextvars.copy_context()
+        work = functools.partial(function, *args, **kwargs)
         self._pending += 1
-        future = self._pool.submit(work)
+        future = self._pool.submit(context.run, _begin, deadline, work)
         # Counted until it is over, not until its caller leaves: a thread at work is taken.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: _call_loop(loop, self._forget))
@@ -83,10 +85,10 @@ async def run_in_executor(function: Callable[P, T], /, *args: P.args, **kwargs: 
     return await _get_executor().run(function, *args, **kwargs)
 
 
-def _begin(deadline: Deadline | None, function: Callable[..., T], args: object, kwargs: object) -> T:
+def _begin(deadline: Deadline | None, work: Callable[[], T]) -> T:
     if deadline is not None:
         deadline.check("waiting for pre- or postprocessing")
-    return function(*args, **kwargs)  # type: ignore[misc]
+    return work()
 
 
 def _find_deadline() -> Deadline | None:
@@ -98,5 +100,5 @@ def _find_deadline() -> Deadline | None:
 
 def _call_loop(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     # The loop may have closed while the thread was at work.
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)

@@ -1,0 +1,98 @@
+"""A model that serves: one artifact, its graphs, each with its session and its batcher.
+
+Not here: how it came to be (`loading.py`), which models there are (`repository.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sensorium.types.v1 import model_pb2
+
+from shared.errors import NotFound
+from shared.inference.artifact import Artifact
+from shared.inference.batcher import Answer, Batcher
+from shared.inference.datatypes import Array
+from shared.inference.loading import LoadedGraph, LoadedModel
+from shared.inference.settings import InferenceSettings
+from shared.rpc.deadline import Deadline
+
+__all__ = ["Answer", "Model", "ServedGraph"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedGraph:
+    """One graph of a model, ready to run."""
+
+    name: str  # as the Open Inference Protocol knows it: `<model>`, or `<model>.<graph>` where there are several
+    loaded: LoadedGraph
+    batcher: Batcher
+    artifact: Artifact
+
+
+class Model:
+    """One version of a model that answers. Made on the event loop from what was loaded off it."""
+
+    def __init__(self, loaded: LoadedModel, settings: InferenceSettings) -> None:
+        self.artifact = loaded.artifact
+        self.provider = loaded.provider
+        self.graphs: Mapping[str, ServedGraph] = {
+            key: self._serve(key, graph, settings) for key, graph in loaded.graphs.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """Public name, `<service>/<model>`."""
+        return f"{self.artifact.service}/{self.artifact.name}"
+
+    def ref(self) -> model_pb2.ModelRef:
+        """Name and version as typed replies state them."""
+        return model_pb2.ModelRef(name=self.name, version=self.artifact.version)
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        graph: str = "",
+        outputs: Sequence[str] = (),
+        deadline: Deadline,
+    ) -> Answer:
+        """Run one graph on one item, see `Batcher.submit`.
+
+        `inputs` holds every input with its batch axis where the graph has one: an image is [1, 3, 224, 224].
+        `graph` may be left out where there is only one; no `outputs` means all.
+
+        Raises:
+            NotFound: there is no such graph, or several and none is named.
+            InvalidArgument, ResourceExhausted, DeadlineExceeded, Unavailable: as `Batcher.submit`.
+        """
+        served = next(iter(self.graphs.values())) if not graph and len(self.graphs) == 1 else None
+        if served is None:
+            served = self.graphs.get(graph)
+        if served is None:
+            raise NotFound(f"graph of model {self.name}", graph, known=list(self.graphs))
+        return await served.batcher.submit(inputs, outputs, deadline)
+
+    async def close(self) -> None:
+        """End the batchers; who waits is told that the model is unavailable."""
+        await asyncio.gather(*(graph.batcher.close() for graph in self.graphs.values()))
+
+    def _serve(self, key: str, graph: LoadedGraph, settings: InferenceSettings) -> ServedGraph:
+        name = graph_name(self.artifact, key)
+        batcher = Batcher(
+            graph.session,
+            graph.signature,
+            name=f"{self.artifact.service}/{name}",
+            max_batch_size=graph.max_batch_size,
+            max_queue_size=settings.max_queue_size,
+            max_queue_delay_s=settings.max_queue_delay_s,
+            target_batch_s=settings.target_batch_s,
+        )
+        return ServedGraph(name, graph, batcher, self.artifact)
+
+
+def graph_name(artifact: Artifact, graph: str) -> str:
+    """The name under which a graph answers Open Inference Protocol calls."""
+    return artifact.name if len(artifact.graphs) == 1 else f"{artifact.name}.{graph}"
