@@ -1,0 +1,1 @@
+"""The vision service: names, finds, reads and embeds what images show."""

@@ -1,0 +1,1 @@
+"""The way of one call through each rpc; one module per rpc."""

@@ -1,0 +1,95 @@
+"""ClassifyImage: validate, decode and crop on a thread, one run in a batch, softmax."""
+
+from dataclasses import dataclass
+
+from google.rpc import status_pb2
+from sensorium.vision.v1 import vision_service_pb2 as pb
+
+from services.vision import validation
+from services.vision.decode import decode
+from services.vision.limits import ImageBounds
+from services.vision.pipeline import classification
+from services.vision.pipeline.classification import CropConstants
+from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.item import answer_each
+from services.vision.rpc.model_kind import ModelKind
+from shared.inference.artifact import Artifact
+from shared.inference.executor import run_in_executor
+from shared.inference.repository import Repository
+from shared.inference.timing import Stopwatch
+from shared.rpc.deadline import current_deadline
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What the call needs of a model: its input's constants and its labels."""
+
+    constants: CropConstants
+    labels: tuple[str, ...]
+
+
+def read_classifier(artifact: Artifact) -> Classifier:
+    """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    labels = classification.read_labels(artifact.asset("labels").read_text("utf-8"))
+    return Classifier(CropConstants.model_validate(artifact.constants), labels)
+
+
+def prepare(content: bytes, field: str, max_pixels: int, constants: CropConstants) -> Floats:
+    """Encoded bytes to the model's input; for a thread."""
+    picture = decode(
+        content,
+        field=field,
+        max_pixels=max_pixels,
+        fit=lambda width, height: classification.fit(width, height, constants),
+    )
+    return classification.prepare(picture.image, constants)
+
+
+class ClassifyImage:
+    """The rpc."""
+
+    def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
+        self._repository = repository
+        self._bounds = bounds
+        self._kind = ModelKind(
+            "ClassifyImage",
+            preprocessing=classification.PREPROCESSING,
+            outputs=["logits"],
+            read=read_classifier,
+        )
+
+    async def answer(self, request: pb.ClassifyImageRequest) -> pb.ClassifyImageResponse:
+        """The reply; raises what ends the whole call."""
+        options = validation.check_classify(request, self._bounds)
+        model = self._repository.model(request.model, "ClassifyImage")
+        classifier = self._kind.get(model)
+        deadline = current_deadline()
+        watch = Stopwatch()
+
+        async def answer_one(content: bytes, field: str) -> pb.ClassifyImageResult:
+            item = watch.item()
+            with item.preprocessing():
+                validation.check_content(content, field, self._bounds)
+                image = await run_in_executor(
+                    prepare, content, field, self._bounds.max_pixels, classifier.constants
+                )
+            answer = await model.infer({"image": image}, outputs=("logits",), deadline=deadline)
+            item.add(answer)
+            with item.postprocessing():
+                found = classification.best(
+                    answer.outputs["logits"][0],
+                    classifier.labels,
+                    top_k=options.top_k,
+                    min_score=options.min_score,
+                )
+                return pb.ClassifyImageResult(
+                    classifications=[
+                        pb.Classification(label=one.label, index=one.index, score=one.score) for one in found
+                    ]
+                )
+
+        def refuse(status: status_pb2.Status) -> pb.ClassifyImageResult:
+            return pb.ClassifyImageResult(status=status)
+
+        results = await answer_each(request.images, answer_one, refuse)
+        return pb.ClassifyImageResponse(results=results, model=model.ref(), timing=watch.to_timing())

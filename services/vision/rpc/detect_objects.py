@@ -1,0 +1,111 @@
+"""DetectObjects: validate, decode and squeeze on a thread, one run in a batch, suppression and mapping back."""
+
+from dataclasses import dataclass
+
+from google.rpc import status_pb2
+from sensorium.vision.v1 import vision_service_pb2 as pb
+
+from services.vision import validation
+from services.vision.decode import decode
+from services.vision.limits import ImageBounds
+from services.vision.pipeline import objects
+from services.vision.pipeline.classification import read_labels
+from services.vision.pipeline.objects import FoundObject, SquareConstants
+from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.item import answer_each
+from services.vision.rpc.model_kind import ModelKind
+from shared.inference.artifact import Artifact
+from shared.inference.executor import run_in_executor
+from shared.inference.repository import Repository
+from shared.inference.timing import Stopwatch
+from shared.rpc.deadline import current_deadline
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What the call needs of a model: its constants and its labels."""
+
+    constants: SquareConstants
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The model's input, and the size in pixels of the upright image that it was made of."""
+
+    image: Floats
+    width: int
+    height: int
+
+
+def read_detector(artifact: Artifact) -> Detector:
+    """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    labels = read_labels(artifact.asset("labels").read_text("utf-8"))
+    return Detector(SquareConstants.model_validate(artifact.constants), labels)
+
+
+def prepare(content: bytes, field: str, max_pixels: int, constants: SquareConstants) -> Prepared:
+    """Encoded bytes to the model's input; for a thread."""
+    side = constants.image_size
+    picture = decode(content, field=field, max_pixels=max_pixels, fit=lambda width, height: (side, side))
+    return Prepared(objects.prepare(picture.image, constants), picture.width, picture.height)
+
+
+class DetectObjects:
+    """The rpc."""
+
+    def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
+        self._repository = repository
+        self._bounds = bounds
+        self._kind = ModelKind(
+            "DetectObjects",
+            preprocessing=objects.PREPROCESSING,
+            outputs=["detections"],
+            read=read_detector,
+        )
+
+    async def answer(self, request: pb.DetectObjectsRequest) -> pb.DetectObjectsResponse:
+        """The reply; raises what ends the whole call."""
+        options = validation.check_detect(request, self._bounds)
+        model = self._repository.model(request.model, "DetectObjects")
+        detector = self._kind.get(model)
+        deadline = current_deadline()
+        watch = Stopwatch()
+
+        async def answer_one(content: bytes, field: str) -> pb.DetectObjectsResult:
+            item = watch.item()
+            with item.preprocessing():
+                validation.check_content(content, field, self._bounds)
+                ready = await run_in_executor(
+                    prepare, content, field, self._bounds.max_pixels, detector.constants
+                )
+            answer = await model.infer({"image": ready.image}, deadline=deadline)
+            item.add(answer)
+            with item.postprocessing():
+                found = objects.pick(
+                    answer.outputs["detections"][0],
+                    detector.labels,
+                    detector.constants,
+                    width=ready.width,
+                    height=ready.height,
+                    min_score=options.min_score,
+                    max_results=options.max_results,
+                )
+                return pb.DetectObjectsResult(objects=[to_message(one) for one in found])
+
+        def refuse(status: status_pb2.Status) -> pb.DetectObjectsResult:
+            return pb.DetectObjectsResult(status=status)
+
+        results = await answer_each(request.images, answer_one, refuse)
+        return pb.DetectObjectsResponse(results=results, model=model.ref(), timing=watch.to_timing())
+
+
+def to_message(found: FoundObject) -> pb.DetectedObject:
+    """An object as the reply shows it."""
+    x_min, y_min, x_max, y_max = found.box
+    return pb.DetectedObject(
+        label=found.label,
+        index=found.index,
+        score=found.score,
+        box=pb.BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max),
+    )
