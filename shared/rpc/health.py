@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
 from typing import Any
 
 from grpc_health.v1 import health_pb2 as pb
@@ -36,13 +37,14 @@ class HealthServicer(pb_grpc.HealthServicer):  # type: ignore[misc]  # its packa
         unknown.
         """
         last: int | None = None
-        async for _ in self._replica.changes():
-            status = self._get_status(request.service)
-            if status is None:
-                status = pb.HealthCheckResponse.SERVICE_UNKNOWN
-            if status != last:
-                last = status
-                yield pb.HealthCheckResponse(status=status)
+        async with aclosing(self._replica.changes()) as changes:
+            async for _ in changes:
+                status = self._get_status(request.service)
+                if status is None:
+                    status = pb.HealthCheckResponse.SERVICE_UNKNOWN
+                if status != last:
+                    last = status
+                    yield pb.HealthCheckResponse(status=status)
 
     async def List(self, request: pb.HealthListRequest, context: Any) -> pb.HealthListResponse:
         """The status of every name."""

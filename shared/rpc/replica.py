@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 import grpc
 from sensorium.mesh.v1 import replica_service_pb2 as pb
@@ -94,7 +95,7 @@ class Replica:
             instance_id=self.instance_id,
         )
 
-    async def changes(self, heartbeat_s: float | None = None) -> AsyncIterator[None]:
+    async def changes(self, heartbeat_s: float | None = None) -> AsyncGenerator[None, None]:
         """Yields at once, then after every change (several at a time count as one), and after `heartbeat_s`
         of silence; ends when the replica is closed.
         """
@@ -132,8 +133,9 @@ class ReplicaServicer(pb_grpc.ReplicaServiceServicer):
         context: grpc.aio.ServicerContext[pb.StreamingWatchReplicaRequest, pb.StreamingWatchReplicaResponse],
     ) -> AsyncIterator[pb.StreamingWatchReplicaResponse]:
         """One snapshot now, then one after every change or ten quiet seconds, until the server stops."""
-        async for _ in self._replica.changes(self._heartbeat_s):
-            yield self._replica.get_snapshot()
+        async with aclosing(self._replica.changes(self._heartbeat_s)) as changes:
+            async for _ in changes:
+                yield self._replica.get_snapshot()
 
 
 def _read_version() -> str:

@@ -25,6 +25,7 @@ from shared.rpc.method import Method
 from shared.rpc.reflection import register_reflection
 from shared.rpc.replica import Replica, ReplicaServicer
 from shared.rpc.settings import RpcSettings
+from shared.telemetry import request_log
 from shared.telemetry.logging import get_logger
 from shared.telemetry.metrics import CallMetrics, MetricsServer, make_registry, serve_metrics
 
@@ -62,7 +63,7 @@ class Server:
         self._gate = Gate(service)
         self._register = list(register)
         self._background = list(background)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Future[None]] = []
         self._front: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._stop_asked = asyncio.Event()
@@ -94,7 +95,10 @@ class Server:
         self._start_metrics()
         await front.start()
         self._front = front
-        self._tasks = [asyncio.create_task(self._watch_over(work)) for work in self._background]
+        for work in self._background:
+            task = asyncio.ensure_future(work())
+            task.add_done_callback(self._on_background_end)
+            self._tasks.append(task)
         if settings.address_file is not None:
             _write_atomically(settings.address_file, self.address + "\n")
         self._log.info("listening", address=self.address, front=settings.front)
@@ -149,6 +153,7 @@ class Server:
             await asyncio.to_thread(self._metrics_server.close)
         if settings.address_file is not None:
             settings.address_file.unlink(missing_ok=True)
+        request_log.flush()
         self._log.info("stopped")
 
     def _register_services(self, front: grpc.aio.Server) -> None:
@@ -174,10 +179,9 @@ class Server:
         except OSError as error:
             raise AddressError(f"cannot serve metrics on {address}: {error.strerror}") from error
 
-    async def _watch_over(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001 - the process must not go on without its background work
+    def _on_background_end(self, task: asyncio.Future[None]) -> None:
+        # The process must not go on without its background work.
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._stop_asked.set()
 
