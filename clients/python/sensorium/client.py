@@ -366,10 +366,9 @@ class Client:
             return call.result()
         except grpc.RpcError as error:
             return plan.settle(self._describe(error, offset), cause=error)
-        except BaseException:
-            # Interrupted while waiting (Ctrl-C): the mesh should not go on working for nobody.
+        finally:
+            # Interrupted while waiting (Ctrl-C), the mesh should not go on for nobody; an ended call ignores it.
             call.cancel()
-            raise
 
     def _describe(self, error: grpc.RpcError, offset: int) -> SensoriumError:
         return from_rpc_error(error, address=self._connection.target, offset=offset)

@@ -6,6 +6,7 @@ token     SENSORIUM_TOKEN, else the file SENSORIUM_TOKEN_FILE, else `<state>/tok
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import grpc
 
 DEFAULT_ADDRESS = "127.0.0.1:8080"
-_LOOPBACK = ("127.", "localhost", "[::1]", "::1", "unix:")
+_LOOPBACK = re.compile(r"unix:.*|(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
 # Two large images and their reply fit; what a mesh accepts is its own matter (`Client.limits()`).
 _MAX_MESSAGE_BYTES = 128 * 2**20
@@ -157,6 +158,6 @@ def _find_token(token: str | None, target: str, environ: Mapping[str, str]) -> T
     if environ.get("SENSORIUM_TOKEN_FILE"):
         return FileToken(Path(environ["SENSORIUM_TOKEN_FILE"]).expanduser())
     path = state_dir(environ) / "token"
-    if target.startswith(_LOOPBACK) and path.is_file():
+    if _LOOPBACK.fullmatch(target) and path.is_file():
         return FileToken(path)
     return FixedToken("")

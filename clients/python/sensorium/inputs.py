@@ -160,7 +160,7 @@ def _encode_png(image: Array) -> bytes:
     height, width, channels = shape
     if height == 0 or width == 0:
         raise ValueError(f"image: expected at least one pixel, got {image.shape}")
-    kind = str(image.dtype)
+    kind = str(image.dtype.name)
     if kind not in ("uint8", "uint16"):
         hint = "; multiply by 255 and convert if it goes from 0 to 1" if "float" in kind else ""
         raise ValueError(f"image: expected elements of uint8 or uint16, got {kind}{hint}")
@@ -199,7 +199,7 @@ def _encode_samples(audio: tuple[Any, ...]) -> speech_pb2.Audio:
     if not 1 <= channels <= 8:
         hint = "; transpose it" if 1 <= shape[0] <= 8 else ""
         raise ValueError(f"audio: expected samples [n, 1 to 8 channels], got {shape}{hint}")
-    kind = str(samples.dtype)
+    kind = str(samples.dtype.name)
     if kind == "int16":
         return _raw(samples.astype("<i2").tobytes(), "s16le", rate, channels)
     if kind.startswith("float"):

@@ -1,7 +1,7 @@
 """What a call is before anybody makes it: the rpc, its request messages, and what to make of the replies."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -50,7 +50,7 @@ class Rpc:
 class Request:
     """One message to send. offset: position of its first input in the caller's list."""
 
-    message: Message
+    message: Message = field(repr=False)  # payloads reach no log by way of a traceback
     offset: int = 0
 
 
