@@ -55,6 +55,7 @@ class Batcher:
         max_queue_size: int = 512,
         max_queue_delay_s: float = 0.0,
         target_batch_s: float = math.inf,
+        worthwhile_rows: int = 1,
     ) -> None:
         """Start the session's thread.
 
@@ -71,6 +72,7 @@ class Batcher:
         self._outputs = tuple(tensor.name for tensor in graph.outputs)
         self._max_rows = max(max_batch_size, 1)
         self._max_queue_delay_s = max_queue_delay_s
+        self._worthwhile_rows = worthwhile_rows
         self._target_batch_ns = target_batch_s * 1e9
         self._ns_per_byte = 0.0  # running mean over runs; 0 until the first
         self._loop = asyncio.get_running_loop()
@@ -241,7 +243,7 @@ class Batcher:
         with self._changed:
             while not self._closed:
                 max_bytes = self._target_batch_ns / self._ns_per_byte if self._ns_per_byte else math.inf
-                picked = self._queue.pick(self._max_rows, max_bytes)
+                picked = self._queue.pick(self._max_rows, self._worthwhile_rows, max_bytes)
                 now_s = time.monotonic()
                 dead = [item for item in picked if item.gone or item.deadline.at_s <= now_s]
                 if dead:

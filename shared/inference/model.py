@@ -15,7 +15,8 @@ from shared.errors import NotFound
 from shared.inference.artifact import Artifact
 from shared.inference.batcher import Answer, Batcher
 from shared.inference.datatypes import Array
-from shared.inference.loading import LoadedGraph, LoadedModel
+from shared.inference.golden import LoadedGraph
+from shared.inference.loading import LoadedModel
 from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline
 
@@ -89,6 +90,7 @@ class Model:
             max_queue_size=settings.max_queue_size,
             max_queue_delay_s=settings.max_queue_delay_s,
             target_batch_s=settings.target_batch_s,
+            worthwhile_rows=graph.worthwhile_rows,
         )
         return ServedGraph(name, graph, batcher, self.artifact)
 

@@ -40,8 +40,10 @@ class InferenceSettings(Settings):
     """How long an idle session waits for a batch to fill; 0 = never, batches form while the one before runs."""
     max_queue_size: int = Field(default=512, ge=1)
     """Most items that wait before one graph; the next is refused."""
-    target_batch_s: float = Field(default=0.03, gt=0)
-    """A batch takes in no more rows once it is expected to run this long."""
+    target_batch_s: float = Field(default=0.01, gt=0)
+    """A batch that is large enough for its graph (measured at load) takes in no rows that would make it run
+    longer. On a CPU larger batches cost more per row, and all of their callers wait.
+    """
     golden_check: bool = True
     """Whether a model must reproduce its golden outputs before it serves."""
     load_threads: int = Field(default=2, ge=1, le=64)

@@ -76,12 +76,12 @@ class Queue:
         self._items.clear()
         return items
 
-    def pick(self, max_rows: int, max_bytes: float) -> list[Item]:
-        """The items that the next batch is made of, left in the queue: the oldest, and behind it those of its
-        kind.
+    def pick(self, max_rows: int, worthwhile_rows: int, max_bytes: float) -> list[Item]:
+        """The items that the next batch is made of, left in the queue: the oldest, and then those of its kind.
 
-        The oldest is in it whatever its size; the next one that is too large ends the batch, so that none is
-        overtaken by a younger one of its kind.
+        It ends at `max_rows`, and from `worthwhile_rows` on at `max_bytes`. The oldest is in it whatever its
+        size; the next one that is too large ends the batch, so that none is overtaken by a younger one of its
+        kind.
         """
         picked: list[Item] = []
         rows, n_bytes = 0, 0
@@ -89,7 +89,8 @@ class Queue:
             if picked:
                 if item.kind != picked[0].kind:
                     continue
-                if rows + item.rows > max_rows or n_bytes + item.n_bytes > max_bytes:
+                wanted = rows + item.rows
+                if wanted > max_rows or (wanted > worthwhile_rows and n_bytes + item.n_bytes > max_bytes):
                     break
             picked.append(item)
             rows += item.rows

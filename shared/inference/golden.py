@@ -1,0 +1,143 @@
+"""Golden outputs: whether a graph gives them, alone and in a batch, and how much a batch of it is worth.
+
+Not here: opening graphs (`loading.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.inference.artifact import Artifact, ArtifactError, Graph
+from shared.inference.datatypes import NUMPY_TYPES, Array
+from shared.inference.manifest import Tolerance
+from shared.inference.session import RunError, Session
+
+# The provider whose tolerance holds for those that the artifact says nothing of.
+_REFERENCE_PROVIDER = "CPUExecutionProvider"
+# A batch is large enough where the fixed part of a run is this share of its rows' part.
+_FIXED_SHARE = 0.1
+# Runs that are timed, of which the fastest counts; fewer where a graph is slow, so that loading stays short.
+_TIMED_RUNS, _TIMED_S = 5, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph whose session is open and checked."""
+
+    signature: Graph
+    session: Session
+    max_batch_size: int  # rows that may really run together; 0 = no batch axis
+    worthwhile_rows: int  # rows from which on more of them save little time per row
+
+
+def check_golden(
+    artifact: Artifact, key: str, graph: LoadedGraph, golden: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Compare one graph's outputs with the golden ones, alone and, where it batches, beside their own copy.
+
+    Raises:
+        ArtifactError: names graph, output, largest difference and tolerance.
+    """
+    inputs = _collect(golden, f"{key}/in/")
+    expected = _collect(golden, f"{key}/out/")
+    names = {tensor.name for tensor in graph.signature.inputs}
+    if inputs.keys() != names or not expected:
+        raise ArtifactError(
+            f"golden.npz: graph {key!r}: expected inputs {sorted(names)} and at least one output, "
+            f"got inputs {sorted(inputs)} and outputs {sorted(expected)}"
+        )
+    tolerances = artifact.manifest.golden.tolerance
+    tolerance = tolerances.get(graph.session.provider) or tolerances.get(_REFERENCE_PROVIDER)
+    if tolerance is None:
+        raise ArtifactError(
+            f"artifact.json: golden.tolerance: expected one for {graph.session.provider}, got none"
+        )
+    _compare(key, graph, inputs, expected, tolerance, "")
+    if _can_double(graph, inputs):
+        _compare(key, graph, _double(inputs), _double(expected), tolerance, " in a batch with its copy")
+    return inputs
+
+
+def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> int:
+    """Rows from which on the fixed part of a run is at most a tenth of the rows' part, as measured.
+
+    A graph that reads its weights or steps through time for any number of rows alike (LSTMs) has a large
+    fixed part; a convolution on a CPU has almost none. Elsewhere than on a CPU no batch is too large.
+    """
+    if graph.session.provider != _REFERENCE_PROVIDER or not _can_double(graph, inputs):
+        return max(graph.max_batch_size, 1)
+    rows = int(next(iter(inputs.values())).shape[0])
+    one_s, two_s = _time_runs(graph, inputs), _time_runs(graph, _double(inputs))
+    per_row_s = max((two_s - one_s) / rows, 1e-9)
+    fixed_s = max(one_s - per_row_s * rows, 0.0)
+    return min(max(math.ceil(fixed_s / (_FIXED_SHARE * per_row_s)), 1), graph.max_batch_size)
+
+
+def _time_runs(graph: LoadedGraph, inputs: Mapping[str, Array]) -> float:
+    """Seconds of the fastest of a few runs: other models load at the same time."""
+    outputs = [tensor.name for tensor in graph.signature.outputs]
+    times_s: list[float] = []
+    begun_s = time.perf_counter()
+    while len(times_s) < _TIMED_RUNS and time.perf_counter() - begun_s < _TIMED_S:
+        started_s = time.perf_counter()
+        graph.session.run(inputs, outputs)
+        times_s.append(time.perf_counter() - started_s)
+    return min(times_s)
+
+
+def _can_double(graph: LoadedGraph, inputs: Mapping[str, Array]) -> bool:
+    if graph.max_batch_size < 2 or not inputs:
+        return False  # without a batch axis an input may have no axis at all
+    return 0 < 2 * int(next(iter(inputs.values())).shape[0]) <= graph.max_batch_size
+
+
+def _double(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: np.concatenate([array, array]) for name, array in arrays.items()}
+
+
+def _compare(
+    key: str,
+    graph: LoadedGraph,
+    inputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    tolerance: Tolerance,
+    where: str,
+) -> None:
+    try:
+        results = graph.session.run(inputs, list(expected))
+    except RunError as error:
+        raise ArtifactError(f"graph {key!r} fails on its golden inputs{where}: {error}") from error
+    for (name, wanted), got in zip(expected.items(), results, strict=True):
+        what = f"graph {key!r}, output {name!r}{where}"
+        if got.shape != wanted.shape:
+            raise ArtifactError(f"{what}: expected shape {list(wanted.shape)}, got {list(got.shape)}")
+        if got.dtype.kind != "f":
+            if not np.array_equal(got, wanted):
+                count = int(np.count_nonzero(np.asarray(got != wanted)))
+                raise ArtifactError(f"{what}: {count} of {wanted.size} values differ from the golden ones")
+            continue
+        close = np.isclose(got, wanted, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True)
+        if not close.all():
+            largest = float(np.abs(got.astype(np.float64) - wanted)[~close].max())
+            raise ArtifactError(
+                f"{what}: max difference {largest:.3g} from the golden output, tolerance "
+                f"{tolerance.rtol:g} relative + {tolerance.atol:g} absolute ({graph.session.provider})"
+            )
+
+
+def _collect(golden: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The golden arrays under a prefix; text, which .npz holds in fixed width, as ONNX Runtime takes it."""
+    found = {}
+    for name, array in golden.items():
+        if name.startswith(prefix):
+            if array.dtype.kind == "S":
+                array = np.char.decode(array)
+            found[name.removeprefix(prefix)] = (
+                array.astype(NUMPY_TYPES["BYTES"]) if array.dtype.kind == "U" else array
+            )
+    return found
