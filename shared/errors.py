@@ -66,7 +66,7 @@ class SensoriumError(Exception):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = _clip_utf8(message, MAX_MESSAGE_BYTES)
+        self.message = _clip_message(message, MAX_MESSAGE_BYTES)
         self.reason = reason or self.default_reason
         self.info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata or {})
         self.details: tuple[Message, ...] = (self.info, *details)
@@ -325,11 +325,17 @@ def _clip(text: str, limit: int = MAX_QUOTED) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
-def _clip_utf8(text: str, limit: int) -> str:
-    data = text.encode("utf-8", "replace")
-    if len(data) <= limit:
-        return text if "\x00" not in text else text.replace("\x00", "\ufffd")
-    return data[:limit].decode("utf-8", "ignore").replace("\x00", "\ufffd") + "…"
+def _clip_message(text: str, limit: int) -> str:
+    """Cuts what would be longer than `limit` once it is percent-encoded, as grpc-message is."""
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) * 12 <= limit:
+        return text
+    room = limit
+    for at, character in enumerate(text):
+        room -= 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if room < 0:
+            return text[:at] + "…"
+    return text
 
 
 GATEWAY_REPLIES: tuple[GatewayReply, ...] = (

@@ -7,6 +7,7 @@ the parts' settings are is theirs; command lines and files are not read here.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import types
@@ -59,7 +60,7 @@ def load(settings_class: type[T], part: str, environ: Mapping[str, str] | None =
             _put(values, settings_class, name.removeprefix(prefix).lower().split("__"), value)
         except _UnknownVariable as error:
             problems.append(
-                f"{name}: no such setting; {part} has {', '.join(_list_variables(settings_class, prefix))}{error}"
+                f"{name}: no such setting{error}; {_suggest(name, _list_variables(settings_class, prefix))}"
             )
         except ValueError as error:
             problems.append(f"{name}: expected {error}, got {_quote(name, value)}")
@@ -107,7 +108,7 @@ def _put(values: dict[str, object], model: type[BaseModel], path: list[str], val
     group = _get_group(found)
     if group is None:
         if rest:
-            raise _UnknownVariable(f"; {name} has no fields of its own")
+            raise _UnknownVariable(f", {name} has no fields of its own")
         values[name] = _parse(found, value)
     elif not rest:
         raise ValueError("one variable for each field of this group, joined by `__`")
@@ -155,6 +156,11 @@ def _list_variables(model: type[BaseModel], prefix: str) -> list[str]:
             [prefix + name.upper()] if group is None else _list_variables(group, f"{prefix}{name.upper()}__")
         )
     return names
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}" if near else f"those that exist: {', '.join(known)}"
 
 
 def _quote(variable: str, value: object) -> str:

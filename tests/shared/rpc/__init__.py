@@ -1,0 +1,1 @@
+"""Tests of shared/rpc/, on both fronts through real channels."""
