@@ -7,6 +7,7 @@ Not here: how many bytes or images are allowed (`validation`), and what a model 
 
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from shared.errors import InvalidArgument
+
+# What Pillow warns of (damaged EXIF, odd headers) is the client's affair, in the client's words: no log line of ours.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Pillow knows many more formats; parsers nobody needs are never handed a client's bytes.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

@@ -11,10 +11,11 @@ from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
 from services.vision.pipeline.classification import CropConstants
 from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
-from services.vision.rpc.model_kind import ModelKind
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
+from shared.inference.per_artifact import PerArtifact
 from shared.inference.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
@@ -30,6 +31,7 @@ class Classifier:
 
 def read_classifier(artifact: Artifact) -> Classifier:
     """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    require_outputs(artifact, "logits")
     labels = classification.read_labels(artifact.asset("labels").read_text("utf-8"))
     return Classifier(CropConstants.model_validate(artifact.constants), labels)
 
@@ -51,18 +53,15 @@ class ClassifyImage:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._kind = ModelKind(
-            "ClassifyImage",
-            preprocessing=classification.PREPROCESSING,
-            outputs=["logits"],
-            read=read_classifier,
+        self._made = PerArtifact(
+            read_classifier, rpc="ClassifyImage", preprocessing=classification.PREPROCESSING
         )
 
     async def answer(self, request: pb.ClassifyImageRequest) -> pb.ClassifyImageResponse:
         """The reply; raises what ends the whole call."""
         options = validation.check_classify(request, self._bounds)
         model = self._repository.model(request.model, "ClassifyImage")
-        classifier = self._kind.get(model)
+        classifier = await self._made.get(model)
         deadline = current_deadline()
         watch = Stopwatch()
 

@@ -11,9 +11,11 @@ from services.vision.limits import ImageBounds
 from services.vision.pipeline import faces
 from services.vision.pipeline.faces import FaceConstants, FoundFace
 from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
-from services.vision.rpc.model_kind import ModelKind
+from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
+from shared.inference.per_artifact import PerArtifact
 from shared.inference.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
@@ -37,6 +39,12 @@ class Prepared:
     height: int
 
 
+def read_faces(artifact: Artifact) -> FaceConstants:
+    """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    require_outputs(artifact, "heatmap", "scale", "offset", "landmarks")
+    return FaceConstants.model_validate(artifact.constants)
+
+
 def prepare(content: bytes, field: str, max_pixels: int, constants: FaceConstants) -> Prepared:
     """Encoded bytes to the model's input; for a thread."""
     picture = decode(
@@ -55,18 +63,13 @@ class DetectFaces:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._kind = ModelKind(
-            "DetectFaces",
-            preprocessing=faces.PREPROCESSING,
-            outputs=["heatmap", "scale", "offset", "landmarks"],
-            read=lambda artifact: FaceConstants.model_validate(artifact.constants),
-        )
+        self._made = PerArtifact(read_faces, rpc="DetectFaces", preprocessing=faces.PREPROCESSING)
 
     async def answer(self, request: pb.DetectFacesRequest) -> pb.DetectFacesResponse:
         """The reply; raises what ends the whole call."""
         options = validation.check_detect(request, self._bounds)
         model = self._repository.model(request.model, "DetectFaces")
-        constants = self._kind.get(model)
+        constants = await self._made.get(model)
         deadline = current_deadline()
         watch = Stopwatch()
 

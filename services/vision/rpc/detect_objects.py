@@ -12,10 +12,11 @@ from services.vision.pipeline import objects
 from services.vision.pipeline.classification import read_labels
 from services.vision.pipeline.objects import FoundObject, SquareConstants
 from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
-from services.vision.rpc.model_kind import ModelKind
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
+from shared.inference.per_artifact import PerArtifact
 from shared.inference.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
@@ -40,6 +41,7 @@ class Prepared:
 
 def read_detector(artifact: Artifact) -> Detector:
     """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    require_outputs(artifact, "detections")
     labels = read_labels(artifact.asset("labels").read_text("utf-8"))
     return Detector(SquareConstants.model_validate(artifact.constants), labels)
 
@@ -57,18 +59,13 @@ class DetectObjects:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._kind = ModelKind(
-            "DetectObjects",
-            preprocessing=objects.PREPROCESSING,
-            outputs=["detections"],
-            read=read_detector,
-        )
+        self._made = PerArtifact(read_detector, rpc="DetectObjects", preprocessing=objects.PREPROCESSING)
 
     async def answer(self, request: pb.DetectObjectsRequest) -> pb.DetectObjectsResponse:
         """The reply; raises what ends the whole call."""
         options = validation.check_detect(request, self._bounds)
         model = self._repository.model(request.model, "DetectObjects")
-        detector = self._kind.get(model)
+        detector = await self._made.get(model)
         deadline = current_deadline()
         watch = Stopwatch()
 

@@ -8,13 +8,21 @@ from services.vision import validation
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
 from services.vision.pipeline.classification import CropConstants
+from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.classify_image import prepare
 from services.vision.rpc.item import answer_each
-from services.vision.rpc.model_kind import ModelKind
+from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
+from shared.inference.per_artifact import PerArtifact
 from shared.inference.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
+
+
+def read_crop(artifact: Artifact) -> CropConstants:
+    """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    require_outputs(artifact, "embedding")
+    return CropConstants.model_validate(artifact.constants)
 
 
 class EmbedImage:
@@ -23,18 +31,13 @@ class EmbedImage:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._kind = ModelKind(
-            "EmbedImage",
-            preprocessing=classification.PREPROCESSING,
-            outputs=["embedding"],
-            read=lambda artifact: CropConstants.model_validate(artifact.constants),
-        )
+        self._made = PerArtifact(read_crop, rpc="EmbedImage", preprocessing=classification.PREPROCESSING)
 
     async def answer(self, request: pb.EmbedImageRequest) -> pb.EmbedImageResponse:
         """The reply; raises what ends the whole call."""
         validation.check_embed(request, self._bounds)
         model = self._repository.model(request.model, "EmbedImage")
-        constants = self._kind.get(model)
+        constants = await self._made.get(model)
         deadline = current_deadline()
         watch = Stopwatch()
 

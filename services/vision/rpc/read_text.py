@@ -22,12 +22,13 @@ from services.vision.pipeline.text.constants import PREPROCESSING, TextConstants
 from services.vision.pipeline.text.crop import Line
 from services.vision.pipeline.text.page import Page, ReadLine
 from services.vision.pipeline.text.recognition import Reading
+from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
-from services.vision.rpc.model_kind import ModelKind
 from shared.inference.artifact import Artifact
 from shared.inference.batcher import Answer
 from shared.inference.executor import run_in_executor
 from shared.inference.model import Model
+from shared.inference.per_artifact import PerArtifact
 from shared.inference.repository import Repository
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.deadline import Deadline, current_deadline
@@ -46,6 +47,7 @@ class Reader:
 
 def read_reader(artifact: Artifact) -> Reader:
     """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
+    require_outputs(artifact, "probability", "probabilities", "indices", "scores")
     characters = recognition.read_characters(artifact.asset("characters").read_bytes())
     return Reader(TextConstants.model_validate(artifact.constants), characters)
 
@@ -67,18 +69,13 @@ class ReadText:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._kind = ModelKind(
-            "ReadText",
-            preprocessing=PREPROCESSING,
-            outputs=["probability", "probabilities", "indices", "scores"],
-            read=read_reader,
-        )
+        self._made = PerArtifact(read_reader, rpc="ReadText", preprocessing=PREPROCESSING)
 
     async def answer(self, request: pb.ReadTextRequest) -> pb.ReadTextResponse:
         """The reply; raises what ends the whole call."""
         options = validation.check_read(request, self._bounds)
         model = self._repository.model(request.model, "ReadText")
-        reader = self._kind.get(model)
+        reader = await self._made.get(model)
         min_score = reader.constants.text_threshold if options.min_score is None else options.min_score
         deadline = current_deadline()
         watch = Stopwatch()
