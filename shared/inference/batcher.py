@@ -71,7 +71,7 @@ class Batcher:
         self._inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = tuple(tensor.name for tensor in graph.outputs)
         self._max_rows = max(max_batch_size, 1)
-        self._max_queue_delay_s = max_queue_delay_s
+        self.max_queue_delay_s = max_queue_delay_s
         self._worthwhile_rows = worthwhile_rows
         self._target_batch_ns = target_batch_s * 1e9
         self._ns_per_byte = 0.0  # running mean over runs; 0 until the first
@@ -263,11 +263,11 @@ class Batcher:
 
     def _measure_delay(self, picked: list[Item], now_s: float) -> float:
         """Seconds that the oldest item may still wait for its batch to fill."""
-        if not picked or self._max_queue_delay_s <= 0:
+        if not picked or self.max_queue_delay_s <= 0:
             return 0.0
         if sum(item.rows for item in picked) >= self._max_rows:
             return 0.0
-        return picked[0].queued_ns / 1e9 + self._max_queue_delay_s - now_s
+        return picked[0].queued_ns / 1e9 + self.max_queue_delay_s - now_s
 
     def _run(self, items: list[Item]) -> None:
         """Run one batch and hand its answers to the event loop; a failing one is split until the guilty is alone."""

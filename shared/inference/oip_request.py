@@ -1,0 +1,229 @@
+"""From a ModelInferRequest to arrays: every check of it, and what each failed one says.
+
+Here: pure functions of a request and a graph's signature. Not here: the calls (`oip.py`), bytes
+(`datatypes.py`).
+
+Parameters that only ask for haste (`timeout`, `priority`) or say how HTTP bodies are laid out
+(`binary_data…`) are
+ignored: the deadline of the call is what counts, and calls are served in the order of their arrival.
+Parameters that ask for something this server does not do are refused, and so are unknown ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sensorium.oip.v2 import inference_pb2 as pb
+
+from shared.errors import MAX_VIOLATIONS, InvalidArgument, InvalidArguments
+from shared.inference.datatypes import CONTENTS_FIELDS, Array, decode_contents, decode_raw, describe_raw
+from shared.inference.manifest import Graph, Tensor
+
+_IGNORED_OF_CALL = frozenset({"timeout", "priority", "binary_data_output", "sequence_start", "sequence_end"})
+_IGNORED_OF_INPUT = frozenset({"binary_data_size"})
+_IGNORED_OF_OUTPUT = frozenset({"binary_data"})
+# What the protocol's extensions would do with a parameter, for those that are not offered.
+_NOT_OFFERED = {
+    "sequence_id": "sequences of calls: send each call whole",
+    "classification": "classification of outputs: ask for the output itself, or use the typed API",
+    "shared_memory_region": "shared memory: send the tensor in the request",
+    "shared_memory_offset": "shared memory: send the tensor in the request",
+    "shared_memory_byte_size": "shared memory: send the tensor in the request",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was read: inputs in its order, the wanted outputs, and how the reply's elements are to lie."""
+
+    inputs: dict[str, Array]
+    outputs: tuple[str, ...]  # none = all
+    raw: bool
+
+
+def read_request(request: pb.ModelInferRequest, graph: Graph, name: str) -> Asked:
+    """Check a request against a graph's signature and decode its tensors; raw tensors are views, not copies.
+
+    Rows are not counted here but by the batcher. `name` is the model's, for messages.
+
+    Raises:
+        InvalidArgument, InvalidArguments: naming field, expected, got and the way out.
+    """
+    wrong: list[InvalidArgument] = []
+    wrong += _check_parameters("parameters", request.parameters, _IGNORED_OF_CALL)
+    outputs = _read_outputs(request, graph, name, wrong)
+    # Taken out once: every look at a bytes field of a message makes a copy of it.
+    raw = list(request.raw_input_contents)
+    if raw and len(raw) != len(request.inputs):
+        wrong.append(
+            InvalidArgument(
+                "raw_input_contents",
+                expected=f"{len(request.inputs)} entries, one for each of `inputs` in its order",
+                got=f"{len(raw)}",
+            )
+        )
+        raise _combine(wrong)
+    tensors = {tensor.name: tensor for tensor in graph.inputs}
+    inputs: dict[str, Array] = {}
+    for index, sent in enumerate(request.inputs):
+        tensor = tensors.get(sent.name)
+        where = f"inputs[{index}]"
+        if tensor is None or sent.name in inputs:
+            known = ", ".join(f'"{known}"' for known in tensors)
+            got = f'"{sent.name}"' + ("" if tensor is None else " for the second time")
+            wrong.append(
+                InvalidArgument(f"{where}.name", expected=f"one of {name}'s inputs {known}", got=got)
+            )
+        else:
+            found = _check_input(where, sent, tensor)
+            if not found:
+                try:
+                    inputs[sent.name] = _decode(index, sent, tensor, raw)
+                except InvalidArgument as error:
+                    found = [error]
+            wrong += found
+        # A request may hold a million inputs; the first few mistakes tell enough.
+        if len(wrong) >= MAX_VIOLATIONS:
+            raise _combine(wrong)
+    if not wrong and len(inputs) < len(tensors):
+        missing = [known for known in tensors if known not in inputs]
+        wrong.append(
+            InvalidArgument(
+                "inputs",
+                expected=f'a tensor named "{missing[0]}" of {_describe(tensors[missing[0]])}',
+                got=", ".join(f'"{known}"' for known in inputs) or "none",
+            )
+        )
+    if wrong:
+        raise _combine(wrong)
+    return Asked(inputs, outputs, bool(raw))
+
+
+def _combine(wrong: list[InvalidArgument]) -> InvalidArgument | InvalidArguments:
+    return wrong[0] if len(wrong) == 1 else InvalidArguments(wrong)
+
+
+def _check_input(
+    where: str, sent: pb.ModelInferRequest.InferInputTensor, tensor: Tensor
+) -> list[InvalidArgument]:
+    """Parameters, datatype and shape of one tensor."""
+    wrong = _check_parameters(f"{where}.parameters", sent.parameters, _IGNORED_OF_INPUT)
+    if sent.datatype != tensor.dtype:
+        wrong.append(
+            InvalidArgument(
+                f"{where}.datatype", expected=f'{tensor.dtype} for "{tensor.name}"', got=f'"{sent.datatype}"'
+            )
+        )
+    shape = list(sent.shape)
+    fits = len(shape) == len(tensor.shape) and all(
+        axis >= 0 and wanted in (-1, axis) for axis, wanted in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        axes = ", ".join("any" if axis < 0 else str(axis) for axis in tensor.shape)
+        wrong.append(
+            InvalidArgument(f"{where}.shape", expected=f'[{axes}] for "{tensor.name}"', got=_list_axes(shape))
+        )
+    return wrong
+
+
+def _decode(
+    index: int, sent: pb.ModelInferRequest.InferInputTensor, tensor: Tensor, raw: list[bytes]
+) -> Array:
+    """The elements of one tensor whose datatype and shape are right."""
+    shape = list(sent.shape)
+    contents = f"inputs[{index}].contents"
+    if raw:
+        if sent.contents.ListFields():
+            raise InvalidArgument(
+                contents,
+                expected="none beside raw_input_contents",
+                got="elements",
+                fix="send either, not both",
+            )
+        try:
+            return decode_raw(tensor.dtype, shape, raw[index])
+        except ValueError as error:
+            raise InvalidArgument(
+                f"raw_input_contents[{index}]",
+                expected=f'{describe_raw(tensor.dtype, shape)} for "{tensor.name}"',
+                got=str(error),
+            ) from error
+    try:
+        return decode_contents(tensor.dtype, shape, sent.contents)
+    except ValueError as error:
+        field = CONTENTS_FIELDS.get(tensor.dtype)
+        count = describe_raw(tensor.dtype, shape) if field is None else f"{_list_axes(shape)} elements"
+        raise InvalidArgument(
+            contents,
+            expected=f'{count} of "{tensor.name}" in '
+            + (field or "raw_input_contents, for no list carries FP16"),
+            got=str(error),
+        ) from error
+
+
+def _read_outputs(
+    request: pb.ModelInferRequest, graph: Graph, name: str, wrong: list[InvalidArgument]
+) -> tuple[str, ...]:
+    known = [tensor.name for tensor in graph.outputs]
+    wanted: dict[str, None] = {}
+    for index, asked in enumerate(request.outputs):
+        where = f"outputs[{index}]"
+        if asked.name not in known or asked.name in wanted:
+            again = " for the second time" if asked.name in wanted else ""
+            listed = ", ".join(f'"{output}"' for output in known)
+            wrong.append(
+                InvalidArgument(
+                    f"{where}.name",
+                    expected=f"one of {name}'s outputs {listed}",
+                    got=f'"{asked.name}"{again}',
+                )
+            )
+        wrong += _check_parameters(f"{where}.parameters", asked.parameters, _IGNORED_OF_OUTPUT)
+        wanted[asked.name] = None
+        if len(wrong) >= MAX_VIOLATIONS:
+            raise _combine(wrong)
+    return tuple(wanted)
+
+
+def _check_parameters(
+    where: str, parameters: Mapping[str, pb.InferParameter], ignored: Collection[str]
+) -> list[InvalidArgument]:
+    """What a call, an input or an output asks for beside its tensors."""
+    wrong: list[InvalidArgument] = []
+    for key in sorted(parameters):
+        field = f'{where}["{key}"]'
+        if key in ignored or not _is_set(parameters[key]):
+            continue
+        if key in _NOT_OFFERED:
+            wrong.append(
+                InvalidArgument(
+                    field, expected=f"no request for {_NOT_OFFERED[key]}", got="one", fix="leave it out"
+                )
+            )
+        else:
+            known = ", ".join(sorted(ignored))
+            wrong.append(
+                InvalidArgument(
+                    field, expected=f"a known parameter ({known})", got="an unknown one", fix="leave it out"
+                )
+            )
+        if len(wrong) >= MAX_VIOLATIONS:
+            break
+    return wrong
+
+
+def _is_set(parameter: pb.InferParameter) -> bool:
+    """Whether a parameter says anything: 0, false and "" are what clients send for "not used"."""
+    choice = parameter.WhichOneof("parameter_choice")
+    return choice is not None and bool(getattr(parameter, choice))
+
+
+def _describe(tensor: Tensor) -> str:
+    axes = ", ".join("any" if axis < 0 else str(axis) for axis in tensor.shape)
+    return f"{tensor.dtype} [{axes}]"
+
+
+def _list_axes(shape: list[int]) -> str:
+    shown = ", ".join(str(axis) for axis in shape[:16])
+    return f"[{shown}{', …' if len(shape) > 16 else ''}]"
