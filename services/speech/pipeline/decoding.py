@@ -78,7 +78,9 @@ def decode_file(content: bytes, *, max_duration_s: float, check: Callable[[], No
         if declared is not None:
             _check_duration(declared / file.samplerate, max_duration_s)
         try:
-            clip = _gather(_blocks(file, declared, check), rate_hz=file.samplerate, max_duration_s=max_duration_s)
+            clip = _gather(
+                _blocks(file, declared, check), rate_hz=file.samplerate, max_duration_s=max_duration_s
+            )
         except soundfile.LibsndfileError as error:
             raise _damaged(name, error.error_string.removeprefix("Error : ").rstrip(".")) from error
         declared_s = 0.0 if declared is None else declared / file.samplerate
@@ -183,11 +185,15 @@ def _gather(blocks: Iterator[Samples], *, rate_hz: int, max_duration_s: float) -
         mono = np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32)
         parts.append(mono if converter is None else converter.resample_chunk(mono))
     if not frames:
-        raise _invalid("at least one sample", "a clip without samples (a WAV whose header was never completed declares none)")
+        raise _invalid("at least one sample", "none (a WAV whose header was never completed declares none)")
     if converter is not None:
         parts.append(converter.resample_chunk(np.zeros(0, np.float32), last=True))
+    samples = np.concatenate(parts)
+    if not len(samples):
+        # A few samples at a high rate are less than one at 16 kHz.
+        samples = np.zeros(1, np.float32)
     # A resampler overshoots at steep edges.
-    return Clip(np.clip(np.concatenate(parts), -1.0, 1.0), frames / rate_hz)
+    return Clip(np.clip(samples, -1.0, 1.0, out=samples), frames / rate_hz)
 
 
 def _check_shape(file: _FrontToBack, container_name: str) -> None:
@@ -196,14 +202,20 @@ def _check_shape(file: _FrontToBack, container_name: str) -> None:
     if container_name == "MP3" and file.subtype != "MPEG_LAYER_III":
         raise _invalid("an MPEG Layer III file", f"{file.subtype}", "convert the clip")
     if not MIN_RATE_HZ <= file.samplerate <= MAX_RATE_HZ:
-        raise _invalid(f"{MIN_RATE_HZ} to {MAX_RATE_HZ} samples per second", f"{file.samplerate}", "convert the clip")
+        raise _invalid(
+            f"{MIN_RATE_HZ} to {MAX_RATE_HZ} samples per second", f"{file.samplerate}", "convert the clip"
+        )
     if not 1 <= file.channels <= MAX_CHANNELS:
         raise _invalid(f"1 to {MAX_CHANNELS} channels", f"{file.channels}", "mix the clip down")
 
 
 def _check_duration(duration_s: float, max_duration_s: float) -> None:
     if duration_s > max_duration_s:
-        raise _invalid(f"a clip of at most {max_duration_s:g} s", f"{duration_s:.2f} s or more", "cut it into shorter clips")
+        raise _invalid(
+            f"a clip of at most {max_duration_s:g} s",
+            f"{duration_s:.2f} s or more",
+            "cut it into shorter clips",
+        )
 
 
 def _check_samples(block: Samples) -> None:
@@ -212,12 +224,17 @@ def _check_samples(block: Samples) -> None:
     if not np.isfinite(peak):
         raise _invalid("finite samples", "NaN or infinity among them")
     if peak > _MAX_PEAK:
-        raise _invalid("samples from -1 to 1", f"a sample of magnitude {peak:.4g}",
-                       "divide integers by their full scale, e.g. 32768, or send them as PCM_S16LE")
+        raise _invalid(
+            "samples from -1 to 1",
+            f"a sample of magnitude {peak:.4g}",
+            "divide integers by their full scale, e.g. 32768, or send them as PCM_S16LE",
+        )
 
 
 def _damaged(container_name: str, reason: str) -> InvalidArgument:
-    return _invalid(f"a whole {container_name} file", f"a damaged one: {reason}", "send the clip again or convert it anew")
+    return _invalid(
+        f"a whole {container_name} file", f"a damaged one: {reason}", "send the clip again or convert it anew"
+    )
 
 
 def _invalid(expected: str, got: str, fix: str = "") -> InvalidArgument:

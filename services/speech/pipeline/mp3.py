@@ -48,11 +48,7 @@ def count_frames(content: bytes, *, max_duration_s: float) -> Frames | None:
         return None
     samples, rate_hz = _shape(version, rate_index)
     # All frames of a file share version and rate; that finds the next one behind damage and skips what only looks like one.
-    same = re.compile(
-        b"\xff[" + re.escape(bytes([0xE2 | version << 3])) + re.escape(bytes([0xE3 | version << 3])) + b"]["
-        + b"".join(re.escape(bytes([kbit << 4 | rate_index << 2 | low])) for kbit in range(1, 15) for low in range(4)) + b"]",
-        re.DOTALL,
-    )
+    same = _same_shape(version, rate_index)
     limit = int(max_duration_s * rate_hz / samples) + _COUNT_TOLERANCE + 2
     count, at = 0, start
     while count < limit:
@@ -76,6 +72,13 @@ def with_length(content: bytes, frames: Frames) -> bytes:
     if frames.declared is not None:
         start, count = start + _length(content[start : start + 3]), count - 1
     return _length_frame(content[frames.start : frames.start + 4], count) + content[start:]
+
+
+def _same_shape(version: int, rate_index: int) -> re.Pattern[bytes]:
+    """Match the first three bytes of a frame with this version and rate, with or without a checksum, at any bit rate."""
+    second = [0xE2 | version << 3 | protection for protection in (0, 1)]
+    third = [kbit << 4 | rate_index << 2 | low for kbit in range(1, 15) for low in range(4)]
+    return re.compile(b"\xff[" + re.escape(bytes(second)) + b"][" + re.escape(bytes(third)) + b"]", re.DOTALL)
 
 
 def _length_frame(header: bytes, count: int) -> bytes:

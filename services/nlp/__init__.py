@@ -1,0 +1,1 @@
+"""The language service: embeds texts and finds the label that fits them best."""

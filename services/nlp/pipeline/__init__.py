@@ -1,0 +1,1 @@
+"""From texts to tensors, from vectors to answers; no network, no sessions."""

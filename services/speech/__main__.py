@@ -1,0 +1,50 @@
+"""`python -m services.speech`: the speech replica, configured by SENSORIUM_SPEECH_* (see README.md)."""
+
+from pathlib import Path
+
+from sensorium.oip.v2 import inference_pb2_grpc
+from sensorium.speech.v1 import speech_service_pb2_grpc
+from shared.inference.oip import InferenceServicer
+
+from services.speech.limits import describe
+from services.speech.servicer import SpeechServicer
+from services.speech.settings import SpeechSettings
+from shared.inference.catalog import read_catalog
+from shared.inference.repository import Repository
+from shared.rpc.main import run
+from shared.rpc.replica import Replica
+from shared.rpc.server import Server
+from shared.settings import load
+
+SERVICE = "speech"
+CATALOG = Path(__file__).parent / "models" / "catalog.toml"
+
+
+async def build() -> Server:
+    """Settings → models → servicers → server. Models are loaded while it listens; calls for them wait outside."""
+    settings = load(SpeechSettings, SERVICE)
+    replica = Replica(SERVICE, limits=describe(settings.bounds, settings.rpc.max_message_bytes))
+    repository = Repository(
+        settings.inference.find_models_dir(SERVICE),
+        SERVICE,
+        settings.inference,
+        read_catalog(CATALOG),
+        on_change=lambda: replica.set_models(repository.statuses()),
+    )
+    replica.set_models(repository.statuses())
+    repository.start()
+    speech = SpeechServicer(repository, settings.bounds)
+    tensors = InferenceServicer(repository)
+    return Server(
+        settings.rpc,
+        service=SERVICE,
+        replica=replica,
+        register=[
+            lambda server: speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(speech, server),
+            lambda server: inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tensors, server),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run(build)
