@@ -1,0 +1,1 @@
+"""What the gateway answers itself: the mesh-wide calls, and in words why a call can go nowhere."""

@@ -1,0 +1,136 @@
+"""All replicas the gateway knows of, as one immutable snapshot at a time.
+
+Who is there comes from a Membership, what each says from its watch; both write here, everything else reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from sensorium.mesh.v1 import mesh_service_pb2, replica_service_pb2
+
+ModelStatus = replica_service_pb2.ModelStatus
+Report = replica_service_pb2.StreamingWatchReplicaResponse
+
+
+class State(Enum):
+    """How far the gateway can use a replica; values are those of the proto."""
+
+    UNREACHABLE = mesh_service_pb2.MeshReplica.STATE_UNREACHABLE
+    STARTING = mesh_service_pb2.MeshReplica.STATE_STARTING
+    READY = mesh_service_pb2.MeshReplica.STATE_READY
+    DRAINING = mesh_service_pb2.MeshReplica.STATE_DRAINING
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One endpoint of a service, and what it said last; `report` is empty if it never was reached.
+
+    heard: it was reached, or failed to be, at least once. reason: why it is unreachable.
+    """
+
+    service: str
+    endpoint: str
+    state: State = State.UNREACHABLE
+    reason: str = "not reached yet"
+    report: Report = field(default_factory=Report)
+    heard: bool = False
+
+    @property
+    def ready_models(self) -> list[ModelStatus]:
+        """Models that answer here now."""
+        if self.state is not State.READY:
+            return []
+        return [model for model in self.report.models if model.state == ModelStatus.STATE_READY]
+
+    @property
+    def ready_names(self) -> set[str]:
+        """Names under which models answer here, typed or as graphs, without the service."""
+        return {name for model in self.ready_models for name in (model.name, *model.graphs)}
+
+    @property
+    def ready_rpcs(self) -> set[str]:
+        """Rpcs whose default model answers here."""
+        return {rpc for model in self.ready_models for rpc in model.default_for}
+
+
+Key = tuple[str, str]
+
+
+class Roster:
+    """Replicas by service and endpoint. All of it runs on the event loop."""
+
+    def __init__(self) -> None:
+        self._replicas: dict[Key, Replica] = {}
+        # Replaced at every change; the old one is set.
+        self._changed = asyncio.Event()
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """All of them now, by service and endpoint."""
+        return tuple(self._replicas[key] for key in sorted(self._replicas))
+
+    def of(self, service: str) -> tuple[Replica, ...]:
+        """Those of one service."""
+        return tuple(replica for replica in self.replicas if replica.service == service)
+
+    def insert(self, service: str, endpoint: str) -> None:
+        """Takes a replica in, unreached as yet."""
+        self._put(self._replicas.setdefault((service, endpoint), Replica(service, endpoint)))
+
+    def remove(self, service: str, endpoint: str) -> None:
+        """Forgets a replica."""
+        if self._replicas.pop((service, endpoint), None):
+            self.announce()
+
+    def report(self, service: str, endpoint: str, report: Report) -> None:
+        """Takes what a replica says of itself."""
+        replica = self._replicas.get((service, endpoint))
+        if replica is None:
+            return
+        if report.draining:
+            state = State.DRAINING
+        elif not report.models or any(model.state == ModelStatus.STATE_READY for model in report.models):
+            # One without any models has none to wait for.
+            state = State.READY
+        else:
+            state = State.STARTING
+        self._put(replace(replica, state=state, reason="", report=report, heard=True))
+
+    def lose(self, service: str, endpoint: str, reason: str) -> None:
+        """Marks a replica that cannot be reached."""
+        replica = self._replicas.get((service, endpoint))
+        if replica is not None:
+            self._put(replace(replica, state=State.UNREACHABLE, reason=reason, heard=True))
+
+    async def changes(self) -> AsyncIterator[tuple[Replica, ...]]:
+        """The replicas now, and again after every change; several changes at a time count as one."""
+        while True:
+            changed = self._changed
+            yield self.replicas
+            await changed.wait()
+
+    async def wait_until_heard(self, timeout_s: float) -> None:
+        """Waits until every replica was reached, or failed to be, or the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for replicas in self.changes():
+                    if all(replica.heard for replica in replicas):
+                        return
+        except TimeoutError:
+            return
+
+    def _put(self, replica: Replica) -> None:
+        key = (replica.service, replica.endpoint)
+        if self._replicas.get(key) == replica and replica.heard:
+            return
+        self._replicas[key] = replica
+        self.announce()
+
+    def announce(self) -> None:
+        """Wakes whoever waits for changes."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,65 @@
+"""The files that Envoy watches: written whole, in order, and not more often than needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+from gateway.envoy.filters import Json
+from shared.telemetry.logging import get_logger
+
+# Changes within this time are one: a replica that comes up reports several. The first of a burst is not held back.
+COALESCE_S = 0.1
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Puts `content` at `path` at once and whole, by a rename within the folder: what Envoy's watch waits for."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Publisher:
+    """Writes resources, each kind into a file of its own, when they differ from what lies there."""
+
+    def __init__(self) -> None:
+        self._written: dict[Path, str] = {}
+        self._version = 0
+
+    def publish(self, resources: Mapping[Path, Json]) -> list[Path]:
+        """Writes what changed, in the order given: endpoints before the routes that lead to them. Returns the paths."""
+        changed = []
+        for path, resource in resources.items():
+            content = json.dumps(resource, sort_keys=True)
+            if self._written.get(path) == content:
+                continue
+            self._version += 1
+            # Envoy only reports the version; that of a later control plane may be lower.
+            response = {"version_info": str(self._version), "resources": [resource]}
+            write_atomically(path, json.dumps(response, indent=1).encode())
+            self._written[path] = content
+            changed.append(path)
+        return changed
+
+    async def follow(
+        self,
+        changes: AsyncIterator[object],
+        render: Callable[[], Mapping[Path, Json]],
+        coalesce_s: float = COALESCE_S,
+    ) -> None:
+        """Publishes at every change, until cancelled; what changes while it pauses is published after the pause."""
+        log = get_logger("envoy")
+        async for _ in changes:
+            if written := self.publish(render()):
+                log.debug("published", files=[path.name for path in written], version=self._version)
+            await asyncio.sleep(coalesce_s)

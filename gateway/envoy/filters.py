@@ -1,0 +1,315 @@
+"""The HTTP filters a call passes, in their order, with the reason for each place. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.config import Mesh, Timeouts
+from gateway.contract import HEALTH, MESH, REFLECTIONS, Contract, Method
+from gateway.identity.token import DEFAULT_TIER
+
+Json = dict[str, object]
+
+STAMP = Path(__file__).parent / "stamp.lua"
+MODEL_HEADER = "x-sensorium-model"
+PRINCIPAL_HEADER = "x-sensorium-principal"
+# What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know.
+FACE_HEADER = "x-sensorium-face"
+START_HEADER = "x-sensorium-start"
+# Per-route settings are looked up by these names.
+RBAC_BY_MODEL = "sensorium.rbac_by_model"
+RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+CORS = "envoy.filters.http.cors"
+_JWT = "envoy.filters.http.jwt_authn"
+_HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+# Signatures checked already are not checked again; an entry is a few hundred bytes.
+_JWT_CACHE_SIZE = 1_000
+
+
+def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path) -> list[Json]:
+    """The whole chain. jwks: public keys as JSON. descriptors: file with `contract.serialized()`."""
+    # Before the token: a browser asks for permission without one.
+    cors: list[Json] = [{"name": CORS, "typed_config": {"@type": f"{_HTTP}.cors.v3.Cors"}}]
+    return [
+        *(cors if mesh.cors_origins else []),
+        # Outermost of what rewrites: its answer to the browser wraps those of all others.
+        {"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": f"{_HTTP}.grpc_web.v3.GrpcWeb"}},
+        # Nothing of the body is read before the caller is known.
+        _jwt(mesh, jwks),
+        # Refuses by path before a byte is buffered. What decides is the second one, behind all rewriting.
+        _rbac_by_path(mesh, contract),
+        # Only calls that are allowed use up a client's rate.
+        _rate_limit(mesh),
+        # Rewrites path and body of HTTP/JSON to gRPC: what follows sees one form only.
+        _json(contract, descriptors, mesh.limits.max_message_bytes),
+        # Buffers the first message and takes the model's name out of it.
+        _model_name(contract, descriptors),
+        # Stamps it, and has the route chosen anew.
+        _stamp(mesh, contract),
+        # Refuses everything but what the chosen route allows.
+        {
+            "name": RBAC_BY_MODEL,
+            "typed_config": {"@type": f"{_HTTP}.rbac.v3.RBAC", "rules": {"action": "ALLOW", "policies": {}}},
+        },
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": f"{_HTTP}.router.v3.Router", "suppress_envoy_headers": True},
+        },
+    ]
+
+
+def render_early_mutations() -> list[Json]:
+    """What is done to a request before anything reads it: headers that only we may set are taken off."""
+    prefixes: list[Json] = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
+        # x-envoy-* would let a caller choose retries and timeouts.
+        for prefix in ("x-sensorium-", "x-envoy-")
+    ]
+    stamps: list[Json] = [
+        {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+        for name, value in ((FACE_HEADER, "%REQ(CONTENT-TYPE)%"), (START_HEADER, "%START_TIME(%s%3f)%"))
+    ]
+    return [
+        {
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                "mutations": [*prefixes, *stamps],
+            },
+        }
+    ]
+
+
+def allow(scope: str | None) -> Json:
+    """Per-route setting that lets callers with `scope` through; None: everybody who came this far."""
+    return {
+        "@type": f"{_HTTP}.rbac.v3.RBACPerRoute",
+        "rbac": {"rules": {"action": "ALLOW", "policies": {"route": _policy([{"any": True}], scope)}}},
+    }
+
+
+def limit_anonymous(mesh: Mesh) -> Json:
+    """Per-route setting for calls without a token: one bucket per address."""
+    bucket = mesh.rate_limits.anonymous
+    return _rate_limit_config(
+        mesh,
+        [{"entries": [{"key": "remote_address"}], "token_bucket": _bucket(bucket.per_s, bucket.burst)}],
+        [{"actions": [{"remote_address": {}}]}],
+    )
+
+
+def allow_origins(mesh: Mesh) -> Json:
+    """Per-host setting of who may call from a browser."""
+    return {
+        "@type": f"{_HTTP}.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"exact": origin} for origin in mesh.cors_origins],
+        "allow_methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
+        "allow_headers": "authorization, x-api-key, content-type, grpc-timeout, x-grpc-web, x-user-agent, traceparent",
+        "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
+        "max_age": "7200",
+    }
+
+
+def _jwt(mesh: Mesh, jwks: str) -> Json:
+    provider: Json = {
+        "issuer": mesh.auth.issuer,
+        "audiences": [mesh.auth.audience],
+        "local_jwks": {"inline_string": jwks},
+        # The token opens this gateway; a replica has no use for it.
+        "forward": False,
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}, {"name": "x-api-key"}],
+        "payload_in_metadata": "claims",
+        # Issuers that follow RFC 8693 write scopes as one string; ours writes a list.
+        "normalize_payload_in_metadata": {"space_delimited_claims": ["scope"]},
+        "claim_to_headers": [{"header_name": PRINCIPAL_HEADER, "claim_name": "sub"}],
+        "require_expiration": True,
+        "clock_skew_seconds": mesh.auth.clock_skew_s,
+        "jwt_cache_config": {"jwt_cache_size": _JWT_CACHE_SIZE},
+    }
+    rules: list[Json] = [{"match": {"prefix": f"/{service}/"}} for service in open_services(mesh)]
+    rules.append({"match": {"prefix": "/"}, "requires": {"provider_name": "mesh"}})
+    return {
+        "name": _JWT,
+        "typed_config": {
+            "@type": f"{_HTTP}.jwt_authn.v3.JwtAuthentication",
+            "providers": {"mesh": provider},
+            "rules": rules,
+        },
+    }
+
+
+def open_services(mesh: Mesh) -> tuple[str, ...]:
+    """gRPC services that may be called without a token."""
+    health = (HEALTH,) if "health" in mesh.auth.open else ()
+    return health + (REFLECTIONS if "reflection" in mesh.auth.open else ())
+
+
+def _rbac_by_path(mesh: Mesh, contract: Contract) -> Json:
+    owners = [(service.name, service.grpc, service.required_scope) for service in mesh.services]
+    owners.append(("control", (MESH,), mesh.mesh_scope))
+    policies: Json = {}
+    known: list[Json] = []
+    for name, services, scope in owners:
+        paths = [path for service in services for path in _paths(service, contract.services[service])]
+        policies[name] = _policy(paths, scope)
+        known += paths
+    # Everything else ends in an answer of the control plane or a 404; the route has the last word on it.
+    policies["else"] = _policy([{"not_rule": {"or_rules": {"rules": known}}}], None)
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": f"{_HTTP}.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": policies},
+        },
+    }
+
+
+def _paths(service: str, methods: Sequence[Method]) -> list[Json]:
+    """All paths of a gRPC service: its own, and those its methods have over HTTP/JSON."""
+    json: list[Json] = [
+        {"url_path": {"path": {"safe_regex": {"regex": path}}}}
+        for method in methods
+        for path in method.json_paths
+    ]
+    return [{"url_path": {"path": {"prefix": f"/{service}/"}}}, *json]
+
+
+def _policy(permissions: Sequence[Json], scope: str | None) -> Json:
+    if scope is None:
+        return {"permissions": list(permissions), "principals": [{"any": True}]}
+    holds: Json = {
+        "filter": _JWT,
+        "path": [{"key": "claims"}, {"key": "scope"}],
+        "value": {"list_match": {"one_of": {"string_match": {"exact": scope}}}},
+    }
+    return {
+        "permissions": list(permissions),
+        "principals": [{"sourced_metadata": {"metadata_matcher": holds, "metadata_source": "DYNAMIC"}}],
+    }
+
+
+def _rate_limit(mesh: Mesh) -> Json:
+    limits = mesh.rate_limits
+    named = [
+        {
+            "entries": [{"key": "tier", "value": tier}, {"key": "client"}],
+            "token_bucket": _bucket(bucket.per_s, bucket.burst),
+        }
+        for tier, bucket in limits.tiers.items()
+    ]
+    # An entry without a value stands for any, each with a bucket of its own.
+    rest: Json = {
+        "entries": [{"key": "tier"}, {"key": "client"}],
+        "token_bucket": _bucket(limits.default.per_s, limits.default.burst),
+    }
+
+    def claim(key: str, claim: str, absent: str) -> Json:
+        path = [{"key": "claims"}, {"key": claim}]
+        return {
+            "metadata": {
+                "descriptor_key": key,
+                "metadata_key": {"key": _JWT, "path": path},
+                "source": "DYNAMIC",
+                "default_value": absent,
+            }
+        }
+
+    actions = [claim("tier", "tier", DEFAULT_TIER), claim("client", "sub", "anonymous")]
+    return {
+        "name": RATE_LIMIT,
+        "typed_config": _rate_limit_config(mesh, [*named, rest], [{"actions": actions}]),
+    }
+
+
+def _rate_limit_config(
+    mesh: Mesh, descriptors: Sequence[Mapping[str, object]], rate_limits: Sequence[Json]
+) -> Json:
+    every = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {
+        "@type": f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix": "clients",
+        "filter_enabled": every,
+        "filter_enforced": every,
+        "rate_limited_as_resource_exhausted": True,
+        # For calls that match no descriptor; all are made to match one, and this must not get in their way.
+        "token_bucket": _bucket(1_000_000, 10_000_000),
+        "descriptors": list(descriptors),
+        "rate_limits": list(rate_limits),
+        "max_dynamic_descriptors": mesh.rate_limits.max_clients,
+    }
+
+
+def _bucket(per_s: float, burst: int) -> Json:
+    # Tokens come in whole ones: so often that a tenth of a second brings some, or one at a time.
+    interval_s = max(0.1, 1 / per_s)
+    tokens = max(1, round(per_s * interval_s))
+    return {"max_tokens": burst, "tokens_per_fill": tokens, "fill_interval": f"{tokens / per_s:.6f}s"}
+
+
+def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json:
+    services = sorted(
+        name for name, methods in contract.services.items() if any(method.json_paths for method in methods)
+    )
+    # base64 in JSON is a third longer than the bytes it stands for.
+    body_bytes = max_message_bytes * 3 // 2
+    return {
+        "name": "envoy.filters.http.grpc_json_transcoder",
+        "typed_config": {
+            "@type": f"{_HTTP}.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+            "proto_descriptor": str(descriptors),
+            "services": services,
+            # Zeros are answers: a score of 0, the label with index 0.
+            "print_options": {"always_print_primitive_fields": True, "stream_newline_delimited": True},
+            "convert_grpc_status": True,
+            "request_validation_options": {
+                "reject_unknown_method": True,
+                "reject_unknown_query_parameters": True,
+                "reject_binding_body_field_collisions": True,
+            },
+            "max_request_body_size": body_bytes,
+            "max_response_body_size": body_bytes,
+        },
+    }
+
+
+def _model_name(contract: Contract, descriptors: Path) -> Json:
+    methods: Json = {
+        f"{method.service}.{method.name}": {"request_field_extractions": {method.model_field: {}}}
+        for methods in contract.services.values()
+        for method in methods
+        if method.model_field
+    }
+    return {
+        "name": "envoy.filters.http.grpc_field_extraction",
+        "typed_config": {
+            "@type": f"{_HTTP}.grpc_field_extraction.v3.GrpcFieldExtractionConfig",
+            "descriptor_set": {"filename": str(descriptors)},
+            "extractions_by_method": methods,
+        },
+    }
+
+
+def _stamp(mesh: Mesh, contract: Contract) -> Json:
+    bounds: dict[str, Timeouts] = {"": mesh.timeouts}
+    for service in mesh.services:
+        timeouts = service.timeouts or mesh.timeouts
+        for name in service.grpc:
+            bounds[name] = timeouts
+            for method in contract.services[name]:
+                if method.streaming:
+                    # A stream lasts as long as there is something to say.
+                    bounds[method.path] = timeouts.model_copy(update={"default_s": timeouts.max_s})
+    for service_name in (HEALTH, *REFLECTIONS):
+        bounds[service_name] = mesh.timeouts.model_copy(update={"default_s": mesh.timeouts.max_s})
+    lines = [
+        f'["{key}"] = {{ {round(value.default_s * 1000)}, {round(value.max_s * 1000)} }},'
+        for key, value in bounds.items()
+        if re.fullmatch(r"[\w./]*", key)
+    ]
+    code = "local BOUNDS = { " + " ".join(lines) + " }\n" + STAMP.read_text()
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {"@type": f"{_HTTP}.lua.v3.Lua", "default_source_code": {"inline_string": code}},
+    }

@@ -1,0 +1,179 @@
+"""The one port that callers see, and the read-only one for metrics on loopback. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.config import Mesh
+from gateway.envoy.clusters import render_address
+from gateway.envoy.filters import Json, render_early_mutations
+from gateway.envoy.replies import render_replies
+
+ROUTES = "mesh"
+ADMIN_CLUSTER = "admin"
+_HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+# Room above the largest message for its frame and for what a filter holds besides.
+_SLACK_BYTES = 64 * 1024
+# Bytes a caller may have in flight on one call before the gateway takes them, and on one connection.
+_STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 1 << 20, 4 << 20
+# A replica's own front takes 16 KiB of headers; more would be refused there, and be held against it.
+_MAX_HEADERS_KIB = 16
+# Read-only paths of the admin interface: everything else of it changes things, and stays on its socket.
+_ADMIN_PATHS = ("/stats", "/stats/prometheus", "/ready", "/server_info", "/clusters", "/listeners")
+
+
+def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: Path) -> Json:
+    """The public port. filters: in their order. folder: where the routes file lies."""
+    limits = mesh.limits
+    connection: Json = {
+        "@type": _HCM,
+        "stat_prefix": "mesh",
+        "codec_type": "AUTO",
+        "rds": {
+            "route_config_name": ROUTES,
+            "config_source": {
+                "path_config_source": {
+                    "path": str(routes_path(folder)),
+                    "watched_directory": {"path": str(folder)},
+                },
+                "resource_api_version": "V3",
+            },
+        },
+        "http_filters": list(filters),
+        "early_header_mutation_extensions": render_early_mutations(),
+        "local_reply_config": render_replies(),
+        # Nobody is trusted to name another address than its own, nor a request id.
+        "use_remote_address": True,
+        # With no range at all Envoy would take every private address for one of its own.
+        "internal_address_config": {
+            "unix_sockets": False,
+            "cidr_ranges": [{"address_prefix": "::", "prefix_len": 128}],
+        },
+        "generate_request_id": True,
+        "preserve_external_request_id": False,
+        "always_set_request_id_in_response": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "server_name": "sensorium",
+        "max_request_headers_kb": _MAX_HEADERS_KIB,
+        "request_headers_timeout": "10s",
+        # Above every deadline: a call ends by its deadline, an abandoned one by this.
+        "stream_idle_timeout": f"{_longest_s(mesh) + 10:.0f}s",
+        "common_http_protocol_options": {
+            "idle_timeout": f"{limits.idle_s}s",
+            "headers_with_underscores_action": "REJECT_REQUEST",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": limits.max_streams,
+            "initial_stream_window_size": _STREAM_WINDOW_BYTES,
+            "initial_connection_window_size": _CONNECTION_WINDOW_BYTES,
+        },
+    }
+    if mesh.access_log:
+        connection["access_log"] = [_access_log(mesh.access_log)]
+    return {
+        "name": "mesh",
+        "address": render_address(address),
+        # A second gateway on this port must fail, and not share it.
+        "enable_reuse_port": False,
+        # What filters may hold of one message; above it they answer 413.
+        "per_connection_buffer_limit_bytes": limits.max_message_bytes + _SLACK_BYTES,
+        "filter_chains": [
+            {
+                "filters": [
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}
+                ]
+            }
+        ],
+    }
+
+
+def routes_path(folder: Path) -> Path:
+    """File with the routes."""
+    return folder / "routes.json"
+
+
+def render_admin_listener(port: int) -> Json:
+    """GET of what only reads, on loopback."""
+    routes = [
+        {"match": {"path": path, "headers": [_is_get()]}, "route": {"cluster": ADMIN_CLUSTER}}
+        for path in _ADMIN_PATHS
+    ]
+    connection: Json = {
+        "@type": _HCM,
+        "stat_prefix": "admin",
+        "route_config": {"virtual_hosts": [{"name": "admin", "domains": ["*"], "routes": routes}]},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+                },
+            }
+        ],
+    }
+    return {
+        "name": "admin",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "enable_reuse_port": False,
+        "filter_chains": [
+            {
+                "filters": [
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}
+                ]
+            }
+        ],
+    }
+
+
+def render_admin_cluster(socket: Path) -> Json:
+    """The admin interface itself, as a cluster of the listener above."""
+    return {
+        "name": ADMIN_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": ADMIN_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
+        },
+    }
+
+
+def _is_get() -> Json:
+    return {"name": ":method", "string_match": {"exact": "GET"}}
+
+
+def _longest_s(mesh: Mesh) -> float:
+    return max(
+        [mesh.timeouts.max_s, *(service.timeouts.max_s for service in mesh.services if service.timeouts)]
+    )
+
+
+def _access_log(path: Path) -> Json:
+    fields = {
+        "time": "%START_TIME%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "principal": "%REQ(X-SENSORIUM-PRINCIPAL)%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+        "model": "%REQ(X-SENSORIUM-MODEL)%",
+        "status": "%RESPONSE_CODE%",
+        "grpc_status": "%GRPC_STATUS%",
+        "why": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "duration_ms": "%DURATION%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "replica": "%UPSTREAM_HOST%",
+    }
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(path),
+            "log_format": {"json_format": fields},
+        },
+    }

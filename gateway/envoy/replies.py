@@ -1,0 +1,125 @@
+"""Envoy's own replies, rendered from the table in `shared.errors`: one wording on every face. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import json_format
+
+from gateway.envoy.filters import FACE_HEADER, Json
+from shared.errors import GATEWAY_REPLIES, GatewayReply
+
+# HTTP statuses that say it better than the one Envoy chose; others stay.
+_HTTP_BY_CODE = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.UNAVAILABLE: 503}
+# Too much at a time, as opposed to too large (413, 431).
+_TOO_MANY = 429
+_TOO_LARGE = (413, 431)
+# What Envoy found wrong with the JSON or its field: the one text of Envoy's that tells the caller something.
+_QUOTED_STATUS = 400
+
+
+def render_replies(replies: Sequence[GatewayReply] = GATEWAY_REPLIES) -> Json:
+    """`local_reply_config`: for each reply one form for gRPC and gRPC-Web, and one for HTTP/JSON."""
+    mappers: list[Json] = []
+    for reply in replies:
+        mappers += [_grpc(reply), _json(reply)]
+    return {"mappers": mappers}
+
+
+def _grpc(reply: GatewayReply) -> Json:
+    # grpc-message is the body; Envoy percent-encodes it. The other two would be guessed from the HTTP status.
+    details = base64.b64encode(reply.to_status().SerializeToString()).rstrip(b"=").decode()
+    return {
+        "filter": _filter(reply, [_is_grpc()]),
+        "status_code": _http_status(reply),
+        "body_format_override": {"text_format_source": {"inline_string": _text(reply)}},
+        "headers_to_add": [
+            _header("grpc-status", str(reply.code.value[0])),
+            _header("grpc-status-details-bin", details),
+            *_retry_after(reply),
+        ],
+    }
+
+
+def _json(reply: GatewayReply) -> Json:
+    status = json_format.MessageToDict(reply.to_status())
+    # MessageToDict leaves an empty list out; callers should not have to look for it.
+    body = {"code": reply.code.value[0], "message": _text(reply), "details": status.get("details", [])}
+    return {
+        "filter": _filter(reply, []),
+        "status_code": _http_status(reply),
+        "body_format_override": {
+            "json_format": _literal(body, keep=_text(reply)),
+            "content_type": "application/json",
+        },
+        "headers_to_add": _retry_after(reply),
+    }
+
+
+def _text(reply: GatewayReply) -> str:
+    if reply.http_status == _QUOTED_STATUS:
+        return reply.message.replace("%", "%%") + " (%LOCAL_REPLY_BODY%)"
+    return reply.message.replace("%", "%%")
+
+
+def _literal(value: object, *, keep: str) -> object:
+    """Doubles the percent signs of everything but `keep`, which is a format already."""
+    if isinstance(value, dict):
+        return {key: _literal(one, keep=keep) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_literal(one, keep=keep) for one in value]
+    if isinstance(value, str) and value != keep:
+        return value.replace("%", "%%")
+    return value
+
+
+def _filter(reply: GatewayReply, also: Sequence[Json]) -> Json:
+    """Matches the reply by HTTP status, then by response flags and code details where it names any."""
+    found: list[Json] = [
+        {
+            "status_code_filter": {
+                "comparison": {"op": "EQ", "value": {"default_value": reply.http_status, "runtime_key": "-"}}
+            }
+        }
+    ]
+    if reply.flags:
+        found.append({"response_flag_filter": {"flags": list(reply.flags)}})
+    if reply.details:
+        expression = f'response.code_details.startsWith("{reply.details}")'
+        found.append(
+            {
+                "extension_filter": {
+                    "name": "envoy.access_loggers.extension_filters.cel",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                        "expression": expression,
+                    },
+                }
+            }
+        )
+    found += also
+    return found[0] if len(found) == 1 else {"and_filter": {"filters": found}}
+
+
+def _is_grpc() -> Json:
+    return {
+        "header_filter": {"header": {"name": FACE_HEADER, "string_match": {"prefix": "application/grpc"}}}
+    }
+
+
+def _http_status(reply: GatewayReply) -> int:
+    if reply.code is grpc.StatusCode.RESOURCE_EXHAUSTED and reply.http_status not in _TOO_LARGE:
+        return _TOO_MANY
+    return _HTTP_BY_CODE.get(reply.code, reply.http_status)
+
+
+def _retry_after(reply: GatewayReply) -> list[Json]:
+    if reply.retry_after_s is None:
+        return []
+    return [_header("retry-after", str(max(1, round(reply.retry_after_s))))]
+
+
+def _header(key: str, value: str) -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

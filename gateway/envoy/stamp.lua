@@ -1,0 +1,39 @@
+-- Runs on every call after the model's name was taken out of the message, before the route is chosen for good:
+-- stamps the model and the absolute deadline, both once, so that a retry finds them unchanged.
+-- BOUNDS (milliseconds, by method path, by service, "" for the rest) is put in front by gateway/envoy/filters.py.
+
+local MILLISECONDS = { H = 3600000, M = 60000, S = 1000, m = 1, u = 0.001, n = 0.000001 }
+-- Longer than any name a route knows: a clipped name never matches one.
+local LONGEST_NAME = 200
+
+local function escape(byte)
+  return string.format("%%%02X", string.byte(byte))
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+
+  local path = headers:get(":path") or ""
+  local bounds = BOUNDS[path] or BOUNDS[string.match(path, "^/([^/]+)/") or ""] or BOUNDS[""]
+  local timeout = bounds[1]
+  local count, unit = string.match(headers:get("grpc-timeout") or "", "^(%d+)([HMSmun])$")
+  if count and #count <= 8 then
+    timeout = math.min(tonumber(count) * MILLISECONDS[unit], bounds[2])
+  end
+  timeout = math.floor(timeout)
+  local start = tonumber(headers:get("x-sensorium-start")) or handle:timestamp()
+  headers:replace("x-sensorium-deadline", string.format("%d", start + timeout))
+  headers:replace("grpc-timeout", string.format("%dm", timeout))
+  headers:remove("x-sensorium-start")
+
+  local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
+  if found then
+    local _, values = next(found)
+    local name = values and values[1]
+    if name and name ~= "" then
+      -- A name is the caller's text: only what may stand in a header gets there as it is.
+      headers:replace("x-sensorium-model", string.gsub(string.sub(name, 1, LONGEST_NAME), "[^%w%._/-]", escape))
+    end
+  end
+  handle:clearRouteCache()
+end

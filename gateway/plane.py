@@ -1,0 +1,164 @@
+"""The gateway as a whole: what is put together from the parts, in which order it starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config import MeshFile, read_mesh
+from gateway.contract import Contract, read_contract
+from gateway.control.server import ControlServer
+from gateway.control.view import View
+from gateway.discovery.membership import FolderMembership, StaticMembership
+from gateway.discovery.roster import Roster
+from gateway.discovery.watch import Watcher
+from gateway.envoy.admin import Admin
+from gateway.envoy.bootstrap import node_id, render_bootstrap
+from gateway.envoy.clusters import endpoints_path, render_endpoints
+from gateway.envoy.files import Publisher, write_atomically
+from gateway.envoy.filters import Json
+from gateway.envoy.listener import routes_path
+from gateway.envoy.process import Envoy, Record, find_envoy, read_record
+from gateway.envoy.routes import render_routes
+from gateway.identity.key import PUBLIC_NAME, read_public_set
+from gateway.place import Run
+from gateway.settings import GatewaySettings
+from shared.errors import StartupError
+from shared.rpc.listen import check_address
+from shared.settings import state_dir
+from shared.telemetry.logging import get_logger
+
+# A running Envoy keeps its endpoints until every replica was heard, so that taking it over loses none; this is for those
+# that never answer.
+_HEARING_S = 5.0
+
+
+class Plane:
+    """A control plane with its Envoy. Making one reads and checks everything, and starts nothing. Raises StartupError."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        state = settings.state_dir or state_dir()
+        self._run = Run(state / "run" / "gateway")
+        self._file: MeshFile = read_mesh(settings.config)
+        mesh = self._file.mesh
+        self._contract: Contract = read_contract(self._file)
+        keys = self._file.resolve(mesh.auth.jwks) if mesh.auth.jwks else state / "keys" / PUBLIC_NAME
+        self._jwks = read_public_set(keys)
+        self._binary = find_envoy(settings.envoy_path)
+        self._address_file = settings.address_file or self._run.address
+        services = [service.name for service in mesh.services]
+        folder = settings.endpoints_dir or state / "run" / "endpoints"
+        self._roster = Roster()
+        self._watcher = Watcher(self._roster, [StaticMembership(mesh), FolderMembership(folder, services)])
+        self._view = View(mesh, self._contract, self._roster)
+        self._publisher = Publisher()
+        self._log = get_logger("gateway")
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains and stops Envoy too. Raises StartupError."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        with self._run.create():
+            await self._serve(stop)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        run, places, settings = self._run, self._run.places, self._settings
+        admin = Admin(places.admin)
+        record = read_record(run.record)
+        address, admin_port = self._addresses(record)
+        bootstrap = render_bootstrap(self._file.mesh, self._contract, self._jwks, address, admin_port, places)
+        wanted = Record(0, node_id(bootstrap), address, admin_port)
+        envoy = Envoy(
+            self._binary,
+            bootstrap=run.bootstrap,
+            record=run.record,
+            log=run.log,
+            admin=admin,
+            concurrency=settings.concurrency or os.cpu_count() or 1,
+            start_timeout_s=settings.start_timeout_s,
+        )
+        control = ControlServer(self._view, places.control)
+        await control.start()
+        tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._watcher.run())]
+        try:
+            if await envoy.adopt(record, wanted.node):
+                await self._roster.wait_until_heard(_HEARING_S)
+                self._publisher.publish(self._render())
+            else:
+                check_address(address)
+                check_address(f"127.0.0.1:{admin_port}")
+                write_atomically(places.descriptors, self._contract.serialized())
+                write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1).encode())
+                self._publisher.publish(self._render())
+                await envoy.start(wanted)
+            tasks.append(asyncio.create_task(envoy.keep_alive(wanted)))
+            tasks.append(asyncio.create_task(self._publisher.follow(self._roster.changes(), self._render)))
+            write_atomically(self._address_file, f"{address}\n".encode(), mode=0o644)
+            self._log.info("ready", address=address, admin=f"127.0.0.1:{admin_port}", envoy=envoy.pid)
+            await _wait_for_stop(stop, tasks)
+        finally:
+            self._log.info("draining")
+            self._address_file.unlink(missing_ok=True)
+            self._view.set_draining()
+            await _cancel(tasks[1:])
+            await envoy.stop(settings.drain_timeout_s)
+            await _cancel(tasks[:1])
+            await control.stop()
+            self._log.info("stopped")
+
+    def _addresses(self, record: Record | None) -> tuple[str, int]:
+        """Where to listen; a free port, where one is asked for, is that of the Envoy that may still run."""
+        mesh, settings = self._file.mesh, self._settings
+        address = settings.listen or mesh.listen
+        admin_port = mesh.admin_port if settings.admin_port is None else settings.admin_port
+        host, _, port = address.rpartition(":")
+        if port == "0":
+            same_host = record is not None and record.address.rpartition(":")[0] == host
+            address = record.address if record and same_host else f"{host}:{_free_port(host)}"
+        if admin_port == 0:
+            admin_port = record.admin_port if record else _free_port("127.0.0.1")
+        return address, admin_port
+
+    def _render(self) -> Mapping[Path, Json]:
+        """Everything that changes while Envoy runs: endpoints first, so that no route leads to where nobody is yet."""
+        mesh, folder, catalog = self._file.mesh, self._run.places.folder, self._view.catalog
+        files = {
+            endpoints_path(folder, service.name): render_endpoints(
+                service.name, [replica for replica in catalog.replicas if replica.service == service.name]
+            )
+            for service in mesh.services
+        }
+        return files | {routes_path(folder): render_routes(mesh, self._contract, catalog)}
+
+
+async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Waits for the signal; a task that ends before it has failed, and its error is raised."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for task in done - {stopping}:
+        task.result()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _free_port(host: str) -> int:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.bind((host.strip("[]"), 0))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host}: {error.strerror}") from error
