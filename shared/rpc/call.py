@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Any, Self
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -38,12 +39,13 @@ Context = Any  # grpc.aio.ServicerContext, or pygrpc_native's, which has the sam
 
 
 class Call:
-    """Lives as long as the call; `finish` or `fail` is the last thing that happens to it."""
+    """Surrounds the handler: however the block ends, the call ends with the status that stands for it."""
 
-    __slots__ = ("_ending", "_task", "_timer", "correlation", "deadline", "method", "started_s")
+    __slots__ = ("_context", "_ending", "_task", "_timer", "correlation", "deadline", "method", "started_s")
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Method, context: Context) -> None:
         self.method = method
+        self._context = context
         self.started_s = time.monotonic()
         self.correlation = _UNKNOWN
         self.deadline: Deadline | None = None
@@ -52,13 +54,28 @@ class Call:
         self._ending: Ending | None = None
         method.metrics.started += 1
 
-    def admit(self, context: Context) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            code = self._context.code()
+            self._finish("OK" if code is None else _get_name(code))
+        elif isinstance(error, Exception | asyncio.CancelledError):
+            await self._fail(error)
+        else:
+            # GeneratorExit: the client left between two replies. Or the process is being taken down. Nothing may be awaited.
+            self._finish("CANCELLED")
+
+    def admit(self) -> None:
         """Reads what the metadata says and takes the call in.
 
         Raises InvalidArgument, DeadlineExceeded (it was late on arrival) or Unavailable (draining).
         """
         request_id = traceparent = stamp = ""
-        for key, value in context.invocation_metadata():
+        for key, value in self._context.invocation_metadata():
             if key == REQUEST_ID_HEADER:
                 request_id = value
             elif key == TRACEPARENT_HEADER:
@@ -72,7 +89,7 @@ class Call:
         method = self.method
         if method.infrastructure:
             return
-        remaining_s = context.time_remaining()
+        remaining_s = self._context.time_remaining()
         deadline = Deadline.from_parts(remaining_s, stamp, method.settings)
         self.deadline = deadline
         set_deadline(deadline)
@@ -91,8 +108,7 @@ class Call:
             self._ending = ending
             self._task.cancel()
 
-    def finish(self, code: str) -> None:
-        """Closes the books on the call."""
+    def _finish(self, code: str) -> None:
         if self._timer is not None:
             self._timer.cancel()
         method = self.method
@@ -101,39 +117,33 @@ class Call:
         method.metrics.finish(code, duration_s)
         method.log.write(code, duration_s, self.correlation)
 
-    async def fail(self, context: Context, error: BaseException) -> NoReturn:
-        """Ends the call with the status that `error` stands for. Always raises: what the front expects to
-        see.
-        """
+    async def _fail(self, error: Exception | asyncio.CancelledError) -> None:
+        """Ends the call with the status that `error` stands for. Returns only if the front is to see `error` itself."""
+        context = self._context
         if isinstance(error, asyncio.CancelledError):
             if self._ending is None:
                 # The client left, or the front ended the call at the client's own deadline.
                 late = self.deadline is not None and self.deadline.remaining_s() <= _FRONT_IS_EXACT_S
-                self.finish("DEADLINE_EXCEEDED" if late else "CANCELLED")
-                raise error
-            error = self._take_back(error)
+                self._finish("DEADLINE_EXCEEDED" if late else "CANCELLED")
+                return
+            error = self._take_back()
         if isinstance(error, grpc.aio.AbortError):
-            code = context.code()
-            self.finish(code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN")
-            raise error
+            self._finish(_get_name(context.code()))
+            return
         if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
             # What generated code does for a method that a servicer leaves out.
             error = Unimplemented(f"{self.method.service}/{self.method.name} is declared and not served here")
         if not isinstance(error, SensoriumError):
-            if not isinstance(error, Exception):
-                # The process is being taken down: nothing of ours to add.
-                self.finish("UNKNOWN")
-                raise error
             get_logger("rpc").error(
                 "unexpected error", service=self.method.service, method=self.method.name, exc_info=error
             )
             error = Internal(self.correlation.request_id)
-        self.finish(error.code.name)
+        self._finish(error.code.name)
         details = (DETAILS_TRAILER, error.to_status().SerializeToString())
+        # Raises.
         await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
-        raise AssertionError("abort raises")
 
-    def _take_back(self, error: asyncio.CancelledError) -> SensoriumError:
+    def _take_back(self) -> SensoriumError:
         """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""
         if self._task is not None and self._task.uncancel() > 0:
             # Somebody else cancelled it as well: the client is gone.
@@ -144,6 +154,10 @@ class Call:
 
 
 _UNKNOWN = Correlation("unknown")
+
+
+def _get_name(code: object) -> str:
+    return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"
 
 
 def explain_decode_error(method: Method, payload_bytes: int, error: DecodeError) -> InvalidArgument:

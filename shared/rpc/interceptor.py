@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -88,38 +89,20 @@ class Registry:
 
 def _intercept_unary(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
     async def serve(payload: Any, context: Context) -> bytes:
-        call = Call(method)
-        try:
-            call.admit(context)
-            reply = encode(await behavior(decode(payload), context))
-        except BaseException as error:  # noqa: BLE001 - every way a call can end passes here; `fail` raises
-            await call.fail(context, error)
-        code = context.code()
-        call.finish("OK" if code is None or code is grpc.StatusCode.OK else _get_name(code))
-        return reply
+        async with Call(method, context) as call:
+            call.admit()
+            return encode(await behavior(decode(payload), context))
 
     return serve
 
 
 def _intercept_stream(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
     async def serve(payload: Any, context: Context) -> AsyncIterator[bytes]:
-        call = Call(method)
-        try:
-            call.admit(context)
-            replies = behavior(decode(payload), context)
-            try:
+        async with Call(method, context) as call:
+            call.admit()
+            async with aclosing(behavior(decode(payload), context)) as replies:
                 async for reply in replies:
                     yield encode(reply)
-            finally:
-                await replies.aclose()
-        except GeneratorExit:
-            # The client left between two replies.
-            call.finish("CANCELLED")
-            raise
-        except BaseException as error:  # noqa: BLE001 - as above
-            await call.fail(context, error)
-        code = context.code()
-        call.finish("OK" if code is None or code is grpc.StatusCode.OK else _get_name(code))
 
     return serve
 
@@ -187,7 +170,3 @@ def _refuse_stream(method: Method) -> Any:
 
 def _pass(payloads: Any) -> Any:
     return payloads
-
-
-def _get_name(code: object) -> str:
-    return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"

@@ -68,6 +68,7 @@ class Server:
         self._metrics_server: MetricsServer | None = None
         self._stop_asked = asyncio.Event()
         self._stopping = False
+        self._stopped = asyncio.Event()
         self._asked_at_s = 0.0
         self._failure: BaseException | None = None
         self.address = ""
@@ -82,6 +83,8 @@ class Server:
             raise RuntimeError("a Server starts once")
         settings = self.settings
         check_address(settings.address)
+        if settings.metrics_address is not None:
+            check_address(settings.metrics_address)
         front = _make_front(settings)
         self._register_services(front)
         try:
@@ -130,9 +133,13 @@ class Server:
         """Drains and stops: says so, goes on for the notice, refuses new calls, lets those in flight finish,
         and closes.
 
-        Calls that are still in flight after `drain_timeout_s` are answered UNAVAILABLE.
+        Calls that are still in flight after `drain_timeout_s` are answered UNAVAILABLE. Whoever asks again waits for
+        the same stop.
         """
-        if self._stopping or self._front is None:
+        if self._front is None:
+            return
+        if self._stopping:
+            await self._stopped.wait()
             return
         self._stopping = True
         settings, replica, gate = self.settings, self.replica, self._gate
@@ -155,6 +162,7 @@ class Server:
             settings.address_file.unlink(missing_ok=True)
         request_log.flush()
         self._log.info("stopped")
+        self._stopped.set()
 
     def _register_services(self, front: grpc.aio.Server) -> None:
         bind = partial(Method.bind, settings=self.settings, gate=self._gate, metrics=self.metrics)
@@ -172,7 +180,6 @@ class Server:
         address = self.settings.metrics_address
         if address is None:
             return
-        check_address(address)
         host, port = split_address(address)
         try:
             self._metrics_server = serve_metrics(host, port, make_registry(self.metrics))
