@@ -46,7 +46,7 @@ def fit(width: int, height: int, constants: CropConstants) -> tuple[int, int]:
 def prepare(image: Image.Image, constants: CropConstants) -> Floats:
     """The middle of an upright RGB image as FP32 [1, 3, side, side].
 
-    Only the part that the crop keeps is resampled: the answer is that of resizing the whole, the work is not.
+    Only the part that the crop keeps is resampled: the pixels are those of the whole resized, up to rounding.
     """
     side = constants.image_size
     width, height = image.size
