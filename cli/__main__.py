@@ -11,6 +11,7 @@ import typer
 
 from cli.app import app
 from cli.failure import CommandError
+from shared.errors import StartupError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
     except CommandError as error:
         return _fail(str(error), error.exit_code)
+    except StartupError as error:
+        return _fail(str(error), 1)
     except typer.exceptions.TyperException as error:
         message = error.format_message()
         # Without a message it was asked for help by giving no command, and has printed it.

@@ -1,0 +1,29 @@
+"""How long to wait before a process that ended is started again."""
+
+import random
+from dataclasses import dataclass, field
+
+FIRST_S = 0.5
+LONGEST_S = 30.0
+# One that served this long did not end by a fault of its start.
+SETTLED_S = 10.0
+
+
+@dataclass
+class Backoff:
+    """No wait after a settled run; else half a second, doubled each time up to 30 s, give or take a quarter.
+
+    The jitter keeps processes that died of one cause from coming back in step.
+    """
+
+    generator: random.Random = field(default_factory=random.Random)
+    failures: int = 0
+
+    def next_s(self, lived_s: float) -> float:
+        """The wait after a run of `lived_s` seconds."""
+        if lived_s >= SETTLED_S:
+            self.failures = 0
+            return 0.0
+        wait_s = min(FIRST_S * 2**self.failures, LONGEST_S)
+        self.failures += 1
+        return float(wait_s * self.generator.uniform(0.75, 1.25))

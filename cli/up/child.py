@@ -1,0 +1,106 @@
+"""Keeps one process of the mesh alive: start, publish where it listens, start again when it ends."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from cli.failure import CommandError
+from cli.up.backoff import Backoff
+from cli.up.process import Process, ProcessPlan, describe_end
+
+# A process that ends this often before it ever listened will not get better by itself.
+_FIRST_TRIES = 3
+# How long a drain may take before it is cut: the replicas' own bound (20 s) and room to close.
+DRAIN_S = 30.0
+
+
+class ChildError(CommandError):
+    """A process of the mesh cannot start; the text is its own last words."""
+
+
+class Child:
+    """One process and its restarts. publish: told the address when it listens, and None when it is gone."""
+
+    def __init__(
+        self,
+        plan: ProcessPlan,
+        *,
+        publish: Callable[[str | None], None],
+        note: Callable[[str], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.plan = plan
+        self.listening = asyncio.Event()
+        self.address = ""
+        self._publish = publish
+        self._note = note
+        self._backoff = backoff or Backoff()
+        self._process: Process | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now."""
+        return self._process.pid if self._process else None
+
+    async def run(self) -> None:
+        """Runs and restarts it until `stop`.
+
+        Raises:
+            ChildError: it never listened: it ended by itself saying why, or was killed several times.
+        """
+        tries = 0
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            code = await self._run_once()
+            if self._stopping.is_set():
+                return
+            tries += 1
+            reason = self.plan.log.last_words()
+            if not self.listening.is_set() and (code > 0 or tries == _FIRST_TRIES):
+                raise ChildError(
+                    reason or f"{self.plan.name} {describe_end(code)} (log: {self.plan.log.path})"
+                )
+            wait_s = self._backoff.next_s(time.monotonic() - started_s)
+            why = f": {reason}" if code > 0 and reason else ""
+            when = f" in {wait_s:.1f} s" if wait_s else ""
+            self._note(f"{self.plan.name} {describe_end(code)}{why}; starting it again{when}")
+            try:
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    async def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Drains it; one that takes longer than `drain_s` is killed."""
+        self._stopping.set()
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.ended(), drain_s)
+        except TimeoutError:
+            self._note(f"{self.plan.name} did not end within {drain_s:.0f} s and is killed")
+            process.kill()
+
+    def kill(self) -> None:
+        """Ends it at once, in-flight calls included."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.kill()
+
+    async def _run_once(self) -> int:
+        process = await Process.start(self.plan)
+        self._process = process
+        announcement = asyncio.create_task(self._announce(process))
+        try:
+            return await process.ended()
+        finally:
+            announcement.cancel()
+            self._process = None
+            self._publish(None)
+
+    async def _announce(self, process: Process) -> None:
+        self.address = await process.listening()
+        self._publish(self.address)
+        self.listening.set()

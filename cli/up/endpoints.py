@@ -1,0 +1,26 @@
+"""Where the replicas of this machine listen, one file each, for the gateway to watch: `run/endpoints/<service>/<n>`."""
+
+import os
+import shutil
+from pathlib import Path
+
+
+class Endpoints:
+    """The folder; it starts empty, because what an earlier run left there is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+
+    def publish(self, service: str, name: str, address: str | None) -> None:
+        """Says where the replica `name` of `service` is, or that it is gone."""
+        path = self._folder / service / name
+        if address is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(exist_ok=True)
+        # Files that begin with a dot are not read by whoever watches.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(address, encoding="utf-8")
+        temporary.replace(path)

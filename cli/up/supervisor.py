@@ -1,0 +1,144 @@
+"""All processes of a mesh from start to drain. What each of them is: `cli.up.plan`; how one is kept alive: `child`."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from cli.failure import CommandError
+from cli.up.child import Child
+from cli.up.endpoints import Endpoints
+from cli.up.plan import MeshPlan, has_models
+from cli.up.process import read_command_line
+from cli.up.ready import Readiness, wait_ready
+from gateway.envoy.process import read_record
+from gateway.place import Run
+
+# From nothing to every model loaded and checked, on a slow machine with cold files.
+START_TIMEOUT_S = 180.0
+# Logs are looked at, and the token is renewed, this often.
+_CARE_S = 10.0
+
+
+class Supervisor:
+    """Runs a mesh. note: told what the user should know. token: the text of the development token, now."""
+
+    def __init__(self, plan: MeshPlan, *, note: Callable[[str], None], token: Callable[[], str]) -> None:
+        self._plan = plan
+        self._note = note
+        self._token = token
+        self._endpoints = Endpoints(plan.state / "run" / "endpoints")
+        self._pids = plan.state / "run" / "pids"
+        self.gateway = Child(plan.gateway, publish=partial(self._publish, "", "gateway"), note=note)
+        self.replicas = [
+            Child(replica, publish=partial(self._publish, replica.service, replica.name), note=note)
+            for replica in plan.replicas
+        ]
+
+    async def run(self, on_ready: Callable[[str, Readiness], None]) -> None:
+        """Starts everything, calls `on_ready` with the address, and returns after a signal when all has ended.
+
+        SIGINT and SIGTERM drain; a second one kills.
+
+        Raises:
+            ChildError: a process cannot start.
+            CommandError: the mesh did not become ready in time, or no model of it serves.
+        """
+        stop = asyncio.Event()
+        children = [self.gateway, *self.replicas]
+        with self._signals(stop):
+            tasks = [asyncio.create_task(child.run(), name=child.plan.name) for child in children]
+            tasks.append(asyncio.create_task(self._care(), name="care"))
+            ready = asyncio.create_task(self._become_ready(on_ready))
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                await self._wait([ready, stopped, *tasks], until={ready, stopped})
+                await self._wait([stopped, *tasks], until={stopped})
+            finally:
+                ready.cancel()
+                stopped.cancel()
+                await self._stop()
+                tasks[-1].cancel()
+                await asyncio.gather(ready, stopped, *tasks, return_exceptions=True)
+
+    async def _wait(self, tasks: Sequence["asyncio.Task[Any]"], until: set["asyncio.Task[Any]"]) -> None:
+        """Waits until one of `until` is done; a task that failed before ends it all with its error."""
+        pending = set(tasks)
+        while not until - pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def _become_ready(self, on_ready: Callable[[str, Readiness], None]) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                for child in [self.gateway, *self.replicas]:
+                    await child.listening.wait()
+        except TimeoutError:
+            silent = [c.plan for c in [self.gateway, *self.replicas] if not c.listening.is_set()]
+            logs = ", ".join(str(plan.log.path) for plan in silent)
+            raise CommandError(f"not ready after {START_TIMEOUT_S:.0f} s; see {logs}") from None
+        services = {service: has_models(service) for service in self._plan.services}
+        found = await wait_ready(self.gateway.address, self._token(), services, timeout_s=START_TIMEOUT_S)
+        if found.missing:
+            raise CommandError(f"not ready after {START_TIMEOUT_S:.0f} s: {found.missing}")
+        if found.failed and not found.serving:
+            raise CommandError(f"no model serves: {'; '.join(found.failed)}")
+        on_ready(self.gateway.address, found)
+
+    async def _stop(self) -> None:
+        """The gateway first: its callers' calls end while the replicas still answer."""
+        await self.gateway.stop()
+        self._kill_envoy()
+        await asyncio.gather(*(replica.stop() for replica in self.replicas))
+
+    def _kill_envoy(self) -> None:
+        """Ends a data plane that is left: it outlives its gateway by design, but not the whole mesh."""
+        run = Run(self._plan.state / "run" / "gateway")
+        record = read_record(run.record)
+        # The number may be somebody else's by now: ours was started with our bootstrap.
+        if record is not None and str(run.bootstrap) in read_command_line(record.pid):
+            with suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(_CARE_S)
+            for child in [self.gateway, *self.replicas]:
+                child.plan.log.rotate()
+            self._token()
+
+    def _publish(self, service: str, name: str, address: str | None) -> None:
+        child = self.gateway if not service else next(c for c in self.replicas if c.plan.name == name)
+        if service:
+            self._endpoints.publish(service, name, address)
+        self._pids.mkdir(parents=True, exist_ok=True)
+        path = self._pids / name
+        if address is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(f"{child.pid}\n", encoding="utf-8")
+
+    @contextmanager
+    def _signals(self, stop: asyncio.Event) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def on_signal() -> None:
+            if not stop.is_set():
+                stop.set()
+                return
+            self._note("killing what is left")
+            for child in [self.gateway, *self.replicas]:
+                child.kill()
+            self._kill_envoy()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
