@@ -366,7 +366,7 @@ GATEWAY_REPLIES: tuple[GatewayReply, ...] = (
         "too many calls for this client: retry after 1 s, with fewer calls a second",
         retry_after_s=1.0),
     GatewayReply("malformed request", 400, grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST",
-        "the request could not be read: expected valid JSON or gRPC for this method; check it against the rpc's request message"),
+        "the request could not be read: expected JSON or gRPC for this method; compare it with the rpc's request message"),
     GatewayReply("too busy", 503, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED",
         "too many calls are in flight: retry after 1 s",
         flags=("UO", "OM"), retry_after_s=1.0),
