@@ -140,8 +140,12 @@ class Call:
             error = Internal(self.correlation.request_id)
         self._finish(error.code.name)
         details = (DETAILS_TRAILER, error.to_status().SerializeToString())
-        # Raises.
-        await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
+        try:
+            # Raises.
+            await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
+        except grpc.aio.InternalError:
+            # grpcio's way to say that the client left before it was answered; as an error it would be logged with a stack.
+            raise asyncio.CancelledError from None
 
     def _take_back(self) -> SensoriumError:
         """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""
