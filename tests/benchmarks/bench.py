@@ -36,7 +36,14 @@ from sensorium.vision.v1 import vision_service_pb2
 from shared.settings import state_dir
 from tests.benchmarks.load import process_cpu_s, require_h2load, run_load, write_body
 from tests.benchmarks.report import Row, judge, publish
-from tests.mesh.running import ROOT, RunningMesh, envoy_pid, gateway_pid, make_state, replica_pids, running_mesh
+from tests.mesh.running import (
+    ROOT,
+    RunningMesh,
+    gateway_pids,
+    make_state,
+    replica_pids,
+    running_mesh,
+)
 
 MODEL = "efficientnet-lite0"
 OIP = "inference.GRPCInferenceService/ModelInfer"
@@ -94,7 +101,9 @@ def make_bodies(folder: Path, photo: Path) -> dict[str, Path]:
     tensor.raw_input_contents.append(rng.standard_normal((1, 3, 224, 224), dtype=np.float32).tobytes())
     jpeg = BytesIO()
     Image.open(photo).convert("RGB").save(jpeg, "JPEG", quality=90)
-    image = vision_service_pb2.ClassifyImageRequest(images=[vision_service_pb2.Image(content=jpeg.getvalue())])
+    image = vision_service_pb2.ClassifyImageRequest(
+        images=[vision_service_pb2.Image(content=jpeg.getvalue())]
+    )
     return {
         OIP: write_body(tensor.SerializeToString(), folder / "tensor"),
         TYPED: write_body(image.SerializeToString(), folder / "jpeg"),
@@ -109,10 +118,12 @@ def answered(address: str) -> int:
     return reply.model_stats[0].inference_count
 
 
-def measure_load(mesh: RunningMesh, replica: str, bodies: dict[str, Path], method: str, callers: int, *, through: bool) -> Sample:
+def measure_load(
+    mesh: RunningMesh, replica: str, bodies: dict[str, Path], method: str, callers: int, *, through: bool
+) -> Sample:
     """One run against the replica or, through the gateway, against the mesh; every call must have run the model once."""
     (pid,) = replica_pids(mesh)["vision"]
-    gateway = (envoy_pid(mesh), gateway_pid(mesh))
+    gateway = gateway_pids(mesh)
     images = IMAGES[callers]
     counted = answered(replica)
     before, between = process_cpu_s(pid), sum(map(process_cpu_s, gateway))
@@ -126,13 +137,19 @@ def measure_load(mesh: RunningMesh, replica: str, bodies: dict[str, Path], metho
     )
     replica_s, gateway_s = process_cpu_s(pid) - before, sum(map(process_cpu_s, gateway)) - between
     if answered(replica) - counted != images:
-        raise SystemExit(f"{method}: {images} calls ran the model {answered(replica) - counted} times: some failed")
+        raise SystemExit(
+            f"{method}: {images} calls ran the model {answered(replica) - counted} times: some failed"
+        )
     return Sample(replica_s / images, gateway_s / images, load.generator_cpu_s / images, load.per_s)
 
 
-def take_rounds(rounds: int, bare: Callable[[int], Sample], load: Callable[[str, int, bool], Sample]) -> dict[str, list[Sample]]:
+def take_rounds(
+    rounds: int, bare: Callable[[int], Sample], load: Callable[[str, int, bool], Sample]
+) -> dict[str, list[Sample]]:
     """All figures, `rounds` times, every second time backwards."""
-    plan: dict[str, Callable[[], Sample]] = {f"bare/{batch}": lambda batch=batch: bare(batch) for batch in BARE}
+    plan: dict[str, Callable[[], Sample]] = {
+        f"bare/{batch}": lambda batch=batch: bare(batch) for batch in BARE
+    }
     for method, kind in ((OIP, "oip"), (TYPED, "jpeg")):
         for callers in CALLERS:
             for through, place in ((False, "replica"), (True, "gateway")):
@@ -149,7 +166,10 @@ def take_rounds(rounds: int, bare: Callable[[int], Sample], load: Callable[[str,
 
 def make_rows(taken: dict[str, list[Sample]], machine: str) -> list[Row]:
     """Figures and their ratios to the cheaper of the two bare runs of the same round."""
-    limit = [min(one.replica_s, many.replica_s) for one, many in zip(taken["bare/1"], taken["bare/32"], strict=True)]
+    limit = [
+        min(one.replica_s, many.replica_s)
+        for one, many in zip(taken["bare/1"], taken["bare/32"], strict=True)
+    ]
     settings = f"{THREADS} intra-op thread, {machine}"
     rows = []
     for name, samples in taken.items():
@@ -164,14 +184,20 @@ def make_rows(taken: dict[str, list[Sample]], machine: str) -> list[Row]:
         rows.append(judge(f"{name}/cpu_over_bare", ratios, "x bare", how, at_most=1.15 if aimed else None))
         if "/gateway/" in name:
             shares = [sample.gateway_s / base for sample, base in zip(samples, limit, strict=True)]
-            rows.append(judge(f"{name}/gateway_cpu_over_bare", shares, "x bare", how, at_most=0.12 if aimed else None))
+            rows.append(
+                judge(f"{name}/gateway_cpu_over_bare", shares, "x bare", how, at_most=0.12 if aimed else None)
+            )
     return rows
 
 
 def main() -> None:
     """Starts one mesh and one bare session, measures, prints the table and writes `.bench/bench.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10, help="rounds; the interval of a median needs 6 (default 10)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="rounds; the interval of a median needs 6 (default 10)"
+    )
     rounds = parser.parse_args().rounds
     require_h2load()
     state = state_dir()
@@ -181,9 +207,14 @@ def main() -> None:
         bodies = make_bodies(folder, fetch_sample("cat", state).path)
         one_thread = {"SENSORIUM_VISION_INFERENCE__INTRA_OP_THREADS": str(THREADS)}
         flags = ("--replicas", "vision=1,nlp=0,speech=0", "--no-rate-limit")
-        with running_mesh(make_state(folder / "state", state / "models"), *flags, environ=one_thread) as mesh, bare_session(graph) as bare:
+        with (
+            running_mesh(make_state(folder / "state", state / "models"), *flags, environ=one_thread) as mesh,
+            bare_session(graph) as bare,
+        ):
             replica = (mesh.state / "run/endpoints/vision/0").read_text().strip()
-            taken = take_rounds(rounds, bare, lambda m, c, t: measure_load(mesh, replica, bodies, m, c, through=t))
+            taken = take_rounds(
+                rounds, bare, lambda m, c, t: measure_load(mesh, replica, bodies, m, c, through=t)
+            )
     machine = f"{os.cpu_count()} cores of {platform.processor() or platform.machine()}"
     publish(make_rows(taken, machine), ROOT / ".bench/bench.json", f"{MODEL}, {rounds} rounds, {machine}")
 

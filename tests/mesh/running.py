@@ -102,6 +102,35 @@ def running_mesh(
             stop(process)
 
 
+def children(pid: int) -> dict[int, list[str]]:
+    """Living children of a process, with the words of their command lines."""
+    found: dict[int, list[str]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended while we looked
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found[int(entry.name)] = (entry / "cmdline").read_text().split("\0")
+    return found
+
+
+def replica_pids(mesh: RunningMesh) -> dict[str, list[int]]:
+    """Process ids of the replicas by service: the supervisor's children that run `python -m services.<name>`."""
+    found: dict[str, list[int]] = {}
+    for pid, words in children(mesh.process.pid).items():
+        if service := next(
+            (word.removeprefix("services.") for word in words if word.startswith("services.")), None
+        ):
+            found.setdefault(service, []).append(pid)
+    return found
+
+
+def gateway_pids(mesh: RunningMesh) -> list[int]:
+    """Process ids of the gateway: its control plane and the Envoy that it supervises."""
+    (control,) = (pid for pid, words in children(mesh.process.pid).items() if "gateway" in words)
+    return [control, *children(control)]
+
+
 def run(
     command: Sequence[str | Path], mesh: RunningMesh, timeout_s: float = 60
 ) -> subprocess.CompletedProcess[str]:
