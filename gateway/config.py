@@ -223,10 +223,10 @@ def _check(file: MeshFile) -> None:
     """What one value cannot say alone. Raises ConfigError."""
     names: dict[str, int] = {}
     owners: dict[str, str] = {}
-    reserved = {"mesh", "control"}
+    reserved = {"mesh", "control", "admin"}
     for n, service in enumerate(file.mesh.services):
         if service.name in reserved:
-            raise file.error(("services", n, "name"), f'"{service.name}" is the control plane\'s own name')
+            raise file.error(("services", n, "name"), f'"{service.name}" is a name of the gateway\'s own')
         if service.name in names:
             raise file.error(
                 ("services", n, "name"), f'"{service.name}" is already services[{names[service.name]}]'

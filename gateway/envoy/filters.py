@@ -15,7 +15,8 @@ Json = dict[str, object]
 STAMP = Path(__file__).parent / "stamp.lua"
 MODEL_HEADER = "x-sensorium-model"
 PRINCIPAL_HEADER = "x-sensorium-principal"
-# What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know.
+# What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know
+# until the last moment, which is why it stays on the request up to the replica.
 FACE_HEADER = "x-sensorium-face"
 START_HEADER = "x-sensorium-start"
 # Per-route settings are looked up by these names.

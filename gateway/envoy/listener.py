@@ -63,7 +63,6 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
         "stream_idle_timeout": f"{_longest_s(mesh) + 10:.0f}s",
         "common_http_protocol_options": {
             "idle_timeout": f"{limits.idle_s}s",
-            "headers_with_underscores_action": "REJECT_REQUEST",
         },
         "http2_protocol_options": {
             "max_concurrent_streams": limits.max_streams,

@@ -13,11 +13,9 @@ from shared.errors import GATEWAY_REPLIES, GatewayReply
 
 # HTTP statuses that say it better than the one Envoy chose; others stay.
 _HTTP_BY_CODE = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.UNAVAILABLE: 503}
-# Too much at a time, as opposed to too large (413, 431).
-_TOO_MANY = 429
-_TOO_LARGE = (413, 431)
+_HTTP_BY_REASON = {"MESSAGE_TOO_LARGE": 413, "OVERLOADED": 429}
 # What Envoy found wrong with the JSON or its field: the one text of Envoy's that tells the caller something.
-_QUOTED_STATUS = 400
+_QUOTED_REASON = "MALFORMED_REQUEST"
 
 
 def render_replies(replies: Sequence[GatewayReply] = GATEWAY_REPLIES) -> Json:
@@ -59,7 +57,7 @@ def _json(reply: GatewayReply) -> Json:
 
 
 def _text(reply: GatewayReply) -> str:
-    if reply.http_status == _QUOTED_STATUS:
+    if reply.reason == _QUOTED_REASON:
         return reply.message.replace("%", "%%") + " (%LOCAL_REPLY_BODY%)"
     return reply.message.replace("%", "%%")
 
@@ -110,9 +108,7 @@ def _is_grpc() -> Json:
 
 
 def _http_status(reply: GatewayReply) -> int:
-    if reply.code is grpc.StatusCode.RESOURCE_EXHAUSTED and reply.http_status not in _TOO_LARGE:
-        return _TOO_MANY
-    return _HTTP_BY_CODE.get(reply.code, reply.http_status)
+    return _HTTP_BY_REASON.get(reply.reason) or _HTTP_BY_CODE.get(reply.code, reply.http_status)
 
 
 def _retry_after(reply: GatewayReply) -> list[Json]:

@@ -15,7 +15,6 @@ from gateway.discovery.catalog import Catalog
 from gateway.envoy.clusters import ANY_KEY, CONTROL, MODEL_KEY, RPC_KEY
 from gateway.envoy.filters import (
     CORS,
-    FACE_HEADER,
     MODEL_HEADER,
     RATE_LIMIT,
     RBAC_BY_MODEL,
@@ -49,8 +48,8 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
         "name": "mesh",
         "domains": ["*"],
         "routes": routes,
-        # Ours; what a replica is told is the model, the principal and the deadline.
-        "request_headers_to_remove": [FACE_HEADER],
+        # What is kept of a request until it is answered, so that it can be sent again: all of it.
+        "request_body_buffer_limit": mesh.limits.max_message_bytes,
     }
     if mesh.cors_origins:
         host["typed_per_filter_config"] = {CORS: allow_origins(mesh)}
@@ -139,8 +138,6 @@ def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str
             "retry_policy": _retry(mesh.retries, repeatable),
             **_deadline(timeouts.max_s),
         },
-        # What is kept of a request until it is answered, so that it can be sent again: all of it.
-        "request_body_buffer_limit": mesh.limits.max_message_bytes,
         "typed_per_filter_config": {RBAC_BY_MODEL: allow(service.required_scope)},
     }
 
