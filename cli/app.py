@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import models
+from cli import models, nlp, speech, status, token, vision
 from cli.options import StateDir, state_folder
 
 
@@ -27,6 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(token.app, name="token")
+app.add_typer(vision.app, name="vision")
+app.add_typer(nlp.app, name="nlp")
+app.add_typer(speech.app, name="speech")
 
 
 @app.callback()
@@ -98,3 +102,14 @@ def up(
         admin_port=admin_port,
         replicas=replicas or [],
     )
+
+
+app.command()(status.status)
+
+
+@app.command()
+def demo() -> int:
+    """Start a mesh, ask it about a photo, a page, a portrait, sentences and a spoken clip, print the answers, stop it."""
+    from cli.demo import run_demo
+
+    return run_demo()

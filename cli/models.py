@@ -44,7 +44,7 @@ def pull(
     from cli.pull.run import run
 
     entries = choose(read_catalogs(ROOT), names or [])
-    with _progress() as progress:
+    with show_progress() as progress:
         outcomes = run(entries, state_folder(state_dir), progress, force=force, named=bool(names))
     if json_lines:
         for outcome in outcomes:
@@ -153,7 +153,8 @@ def _facts(row: dict[str, object]) -> Iterator[str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def show_progress() -> Iterator[Progress]:
+    """Bars on a terminal, lines elsewhere."""
     console = stderr()
     if not console.is_terminal:
         yield Lines(console.file)
