@@ -4,12 +4,12 @@ from pathlib import Path
 
 from sensorium.nlp.v1 import nlp_service_pb2_grpc
 from sensorium.oip.v2 import inference_pb2_grpc
-from shared.inference.oip import InferenceServicer
 
 from services.nlp.limits import describe, read_max_tokens
 from services.nlp.servicer import NlpServicer
 from services.nlp.settings import NlpSettings
 from shared.inference.catalog import read_catalog
+from shared.inference.oip import InferenceServicer
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica

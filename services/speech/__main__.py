@@ -4,12 +4,12 @@ from pathlib import Path
 
 from sensorium.oip.v2 import inference_pb2_grpc
 from sensorium.speech.v1 import speech_service_pb2_grpc
-from shared.inference.oip import InferenceServicer
 
 from services.speech.limits import describe
 from services.speech.servicer import SpeechServicer
 from services.speech.settings import SpeechSettings
 from shared.inference.catalog import read_catalog
+from shared.inference.oip import InferenceServicer
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica

@@ -48,10 +48,12 @@ def declared_ratio(content: bytes) -> float:
     return 1.0
 
 
-def damaged_page(content: bytes) -> str:
-    """Say what is wrong with the first bad page of an OGG file; empty if all pages are whole.
+def check_pages(content: bytes) -> tuple[int, str]:
+    """Walk over the pages of an OGG file.
 
-    Bytes behind the last page that are no page (zeros, a tag) are passed over, as players do.
+    Returns:
+        where the last page ends, and what is wrong with the first bad one; empty if all are whole. Behind the last page
+        may stand what is none (zeros, a tag): players pass over it, libsndfile now and then stumbles.
     """
     at = 0
     number = 0
@@ -61,14 +63,14 @@ def damaged_page(content: bytes) -> str:
         body = at + _OGG_HEADER_BYTES + segments
         end = body + sum(content[at + _OGG_HEADER_BYTES : body])
         if at + _OGG_HEADER_BYTES > len(content) or end > len(content):
-            return f"page {number} is cut off"
+            return at, f"page {number} is cut off"
         page = content[at:end]
         if int.from_bytes(page[22:26], "little") != _checksum(page):
-            return f"the checksum of page {number} does not match"
+            return at, f"the checksum of page {number} does not match"
         at = end
     if content.find(b"OggS", at) >= 0:
-        return f"other bytes stand between page {number} and the next"
-    return ""
+        return at, f"other bytes stand between page {number} and the next"
+    return at, ""
 
 
 def _checksum(page: bytes) -> int:

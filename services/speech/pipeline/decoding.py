@@ -35,7 +35,7 @@ _MAX_PEAK = 4.0
 _MISSING_TOLERANCE_S = 0.25
 # libsndfile's answer where a FLAC leaves its length open is the largest 64-bit number.
 _UNKNOWN_FRAMES = 1 << 62
-# Frames that hold an MP3's delay, padding and length header, and the walk's own tolerance.
+# Frames of an MP3 that hold its length, delay and padding rather than the clip.
 _MP3_SLACK_FRAMES = 6
 _BLOCK_SAMPLES = 1 << 18  # per block over all channels: 1 MiB of floats
 
@@ -93,11 +93,15 @@ def decode_file(content: bytes, *, max_duration_s: float, check: Callable[[], No
 
 
 def _completed(content: bytes, name: str, max_duration_s: float) -> bytes:
-    """Check what a container's own structure tells; an MP3 comes back with its true length in its header."""
+    """Check what a container's own structure tells.
+
+    An OGG comes back without what stands behind it, an MP3 with its true length in its header.
+    """
     if name == "OGG":
-        damage = container.damaged_page(content)
+        end, damage = container.check_pages(content)
         if damage:
             raise _damaged(name, damage)
+        return content[:end]
     if name != "MP3":
         return content
     frames = mp3.count_frames(content, max_duration_s=max_duration_s)

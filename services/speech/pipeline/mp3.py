@@ -8,17 +8,21 @@ So frames are counted here, and a file without a length, or with one that is too
 count. Sources: ISO/IEC 11172-3 section 2.4.1 (frame header), the Xing and VBRI layouts as LAME and Fraunhofer write them.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 
 _KBIT_PER_S_V1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBIT_PER_S_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES_V1 = (44_100, 48_000, 32_000)
+_RESERVED_RATE = 3  # of the rate's index
+_SEARCHED_BYTES = 1 << 16  # behind the tag: more than players search for a first frame
 _MPEG1 = 3  # of the version field; 2 is MPEG-2 (half the rates), 0 is MPEG-2.5 (a quarter)
 # Layer III with a bit rate and a sampling rate that are not reserved, free-format left out: its length is not in the header.
 _HEADER = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb]", re.DOTALL)
 # Encoders count the header's own frame or not, and lose one or two at the end.
 _COUNT_TOLERANCE = 3
+_FRAMES_BEYOND = 16  # walked behind the longest clip: more than a file's delay, padding and length frame
 _LENGTH_FRAME_BIT_RATE = 9  # index: 128 or 80 kbit/s, so that the frame has room for a length at every rate
 
 
@@ -39,17 +43,14 @@ class Frames:
 
 def count_frames(content: bytes, *, max_duration_s: float) -> Frames | None:
     """Walk over the frames, stopping soon after `max_duration_s`; None if there is none."""
-    first = _HEADER.search(content, _tag_bytes(content))
-    if first is None:
+    start = _find_first(content)
+    if start is None:
         return None
-    start = first.start()
-    version, rate_index = content[start + 1] >> 3 & 3, content[start + 2] >> 2 & 3
-    if rate_index == 3:
-        return None
+    version, rate_index = _read_shape(content, start)
     samples, rate_hz = _shape(version, rate_index)
     # All frames of a file share version and rate; that finds the next one behind damage and skips what only looks like one.
     same = _same_shape(version, rate_index)
-    limit = int(max_duration_s * rate_hz / samples) + _COUNT_TOLERANCE + 2
+    limit = int(max_duration_s * rate_hz / samples) + _FRAMES_BEYOND
     count, at = 0, start
     while count < limit:
         if same.match(content, at) is None:
@@ -74,6 +75,27 @@ def with_length(content: bytes, frames: Frames) -> bytes:
     return _length_frame(content[frames.start : frames.start + 4], count) + content[start:]
 
 
+def _find_first(content: bytes) -> int | None:
+    """Find the first frame that another one follows, or the end: a header alone is three bytes that anything may hold."""
+    at = _tag_bytes(content)
+    end = at + _SEARCHED_BYTES
+    while (found := _HEADER.search(content, at, end)) is not None:
+        start = found.start()
+        version, rate_index = _read_shape(content, start)
+        if rate_index != _RESERVED_RATE:
+            following = start + _length(content[start : start + 3])
+            if following == len(content) or _same_shape(version, rate_index).match(content, following):
+                return start
+        at = start + 1
+    return None
+
+
+def _read_shape(content: bytes, start: int) -> tuple[int, int]:
+    """Version and index of the sampling rate."""
+    return content[start + 1] >> 3 & 3, content[start + 2] >> 2 & 3
+
+
+@functools.cache
 def _same_shape(version: int, rate_index: int) -> re.Pattern[bytes]:
     """Match the first three bytes of a frame with this version and rate, with or without a checksum, at any bit rate."""
     second = [0xE2 | version << 3 | protection for protection in (0, 1)]
