@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -29,7 +30,7 @@ def fill_graph(graph: bytes, tensors: Mapping[str, NDArray[np.generic]]) -> byte
     Raises:
         ValueError: a declared tensor is missing, one that is not declared is given, or dtype or shape differ.
     """
-    model = onnx.load_model_from_string(graph)
+    model = _parse(graph)
     declared = {item.name: item for item in model.graph.initializer if _is_empty(item)}
     if missing := sorted(declared.keys() - tensors.keys()):
         raise ValueError(
@@ -58,7 +59,7 @@ def strip_graph(model: bytes, weights: Collection[str] | None = None) -> bytes:
     Raises:
         ValueError: a name in `weights` is not an initializer, or an initializer's data lie outside the model.
     """
-    loaded = onnx.load_model_from_string(model)
+    loaded = _parse(model)
     present = {item.name: item for item in loaded.graph.initializer}
     chosen = present.keys() if weights is None else set(weights)
     if unknown := sorted(chosen - present.keys()):
@@ -76,6 +77,13 @@ def strip_graph(model: bytes, weights: Collection[str] | None = None) -> bytes:
     loaded.graph.ClearField("doc_string")
     loaded.ClearField("doc_string")
     return bytes(loaded.SerializeToString(deterministic=True))
+
+
+def _parse(content: bytes) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise ValueError(f"not an ONNX model: {error}") from error
 
 
 def _is_empty(item: TensorProto) -> bool:

@@ -38,7 +38,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
         file="model.onnx",
         inputs=tuple(INPUTS.values()),
         outputs=tuple(OUTPUTS.values()),
-        max_batch_size=8,
+        max_batch_size=4,
     )
     with np.load(Path(__file__).with_name("centerface.golden.npz"), allow_pickle=False) as reference:
         golden: dict[str, NDArray[np.generic]] = {"model/in/image": to_input(reference["image"])}
@@ -58,9 +58,10 @@ def build(members: Mapping[str, bytes]) -> Draft:
         },
         preprocessing="image-rgb-stride32/1",
         golden=golden,
-        golden_made_by="the untouched published ONNX file in ONNX Runtime 1.31.1, ten cuttings of one photograph",
+        golden_made_by="the untouched published ONNX file in ONNX Runtime 1.31.1, two cuttings of one photograph",
         tolerance={
             "CPUExecutionProvider": {"rtol": 1e-3, "atol": 1e-3},
+            # Room for TF32; estimated, not yet run on a GPU.
             "CUDAExecutionProvider": {"rtol": 1e-2, "atol": 2e-2},
         },
     )

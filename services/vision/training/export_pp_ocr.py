@@ -27,7 +27,7 @@ from services.vision.models.pp_ocr import (
 MODELS = Path(__file__).parents[1] / "models"
 # Text and its size: at these sizes the best class of every step leads by .5 or more, so that no other
 # processor's rounding decides differently.
-LINES = (("Sensorium 2026", 26), ("vision, language, speech", 30))
+LINES = (("Sensorium 2026", 26), ("vision, language, speech", 24))
 
 
 def print_text(text: str, width: int, height: int, size: int) -> NDArray[np.uint8]:
