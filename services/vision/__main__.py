@@ -4,12 +4,12 @@ from pathlib import Path
 
 from sensorium.oip.v2 import inference_pb2_grpc
 from sensorium.vision.v1 import vision_service_pb2_grpc
-from shared.inference.oip import InferenceServicer
 
 from services.vision.limits import describe
 from services.vision.servicer import VisionServicer
 from services.vision.settings import VisionSettings
 from shared.inference.catalog import read_catalog
+from shared.inference.oip import InferenceServicer
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica
@@ -34,7 +34,7 @@ async def build() -> Server:
     replica.set_models(repository.statuses())
     repository.start()
     vision = VisionServicer(repository, settings.bounds)
-    tensors = InferenceServicer(repository)
+    tensors = InferenceServicer(repository, server_version=replica.server_version)
     return Server(
         settings.rpc,
         service=SERVICE,
