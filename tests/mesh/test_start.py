@@ -54,14 +54,13 @@ def test_envoy_is_missing(tmp_path: Path, models_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "says"),
-    [("services: [\n", "line"), ("no_such_key: 1\n", "no_such_key"), ("services: 7\n", "services")],
+    [("services: [\n", ":2: not YAML"), ("no_such_key: 1\n", "no_such_key"), ("services: 7\n", "services")],
 )
 def test_a_bad_mesh_yaml_names_line_and_key(tmp_path: Path, models_dir: Path, broken: str, says: str) -> None:
     config = tmp_path / "mesh.yaml"
     config.write_text(broken)
     reason = refuse_to_start(make_state(tmp_path / "state", models_dir), "--config", str(config))
-    assert str(config) in reason
-    assert "line" in reason or f"{config}:" in reason
+    assert f"{config}:" in reason
     assert says in reason
 
 

@@ -73,7 +73,7 @@ def main(model):
                 "outputs": outputs,
                 "sent": SENT,
                 "counted": executions(client, model, headers) - before,
-                "index": next(entry for entry in index if entry["name"] in (bare, model)),
+                "index": next(entry for entry in index if entry["name"].endswith(f"/{bare}")),
             }
         )
     )
