@@ -97,8 +97,12 @@ def _service(mesh: Mesh, name: str, folder: Path) -> Json:
             "subset_selectors": [{"keys": [MODEL_KEY]}, {"keys": [RPC_KEY]}, {"keys": [ANY_KEY]}],
             "list_as_any": True,
         },
-        # Never to replicas known to be bad, however many are: an answer from one is worth less than a refusal.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # Never to replicas known to be bad, however many are: an answer from one is worth less than a refusal.
+            "healthy_panic_threshold": {"value": 0},
+            # By default workers learn of health up to 1 s late: a replica that just came would get nothing until then.
+            "update_merge_window": "0s",
+        },
         # A replica that left must not be called because its last check was good.
         "ignore_health_on_host_removal": True,
         "health_checks": [
