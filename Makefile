@@ -38,6 +38,7 @@ protos: .venv-protos/.stamp ## regenerate the stubs and the gateway's descriptor
 	  --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) $(PROTOS)
 	PATH=$$PWD/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -Iprotos \
 	  --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(SERVICE_PROTOS)
+	cd $(STUBS) && for folder in $$(find sensorium -name '*_pb2.py' -printf '%h\n' | sort -u); do touch $$folder/__init__.py $$(dirname $$folder)/__init__.py; done
 	.venv-protos/bin/python -m grpc_tools.protoc -Iprotos --include_imports \
 	  --descriptor_set_out=gateway/descriptors.binpb $(PROTOS) google/rpc/error_details.proto
 
