@@ -14,6 +14,9 @@ from shared.telemetry.correlation import current_correlation
 _KEEPALIVE_S, _KEEPALIVE_TIMEOUT_S = 20, 5
 # A replica that came back is found again within a second, and not after the default two minutes.
 _BACKOFF_MIN_MS, _BACKOFF_MAX_MS = 100, 1_000
+# How long one attempt may take, which gRPC calls the minimum of the back-off: a peer under load needs a while to say hello,
+# one that is gone refuses at once.
+_CONNECT_TIMEOUT_MS = 5_000
 
 
 def channel(address: str, *, max_message_bytes: int = 32 * 1024 * 1024) -> grpc.aio.Channel:
@@ -30,7 +33,7 @@ def channel(address: str, *, max_message_bytes: int = 32 * 1024 * 1024) -> grpc.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", _BACKOFF_MIN_MS),
-            ("grpc.min_reconnect_backoff_ms", _BACKOFF_MIN_MS),
+            ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MS),
             ("grpc.max_reconnect_backoff_ms", _BACKOFF_MAX_MS),
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
