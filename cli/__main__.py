@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Without a message it was asked for help by giving no command, and has printed it.
         if not message:
             return 2
-        return _fail(f"{message.rstrip('.')} (see sensorium --help)", error.exit_code)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "sensorium"
+        return _fail(f"{message.rstrip('.')} (see {command} --help)", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:

