@@ -138,7 +138,7 @@ class Batcher:
         wanted = tuple(outputs) or self._outputs
         rows, kind = 1, None
         if self.max_batch_size:
-            rows = self._count_rows(inputs)
+            rows = self._count_rows(inputs, arrays)
             kind = (wanted, *((array.dtype.char, array.shape[1:]) for array in arrays))
         return Item(
             inputs=arrays,
@@ -151,30 +151,33 @@ class Batcher:
             n_bytes=sum(array.nbytes for array in arrays),
         )
 
-    def _count_rows(self, inputs: Mapping[str, Array]) -> int:
+    def _count_rows(self, inputs: Mapping[str, Array], arrays: tuple[Array, ...]) -> int:
         """Rows that all inputs have in common."""
-        rows = -1
+        shape = arrays[0].shape
+        rows = int(shape[0]) if shape else 0
+        if not 0 < rows <= self.max_batch_size or any(array.shape[:1] != shape[:1] for array in arrays):
+            raise self._explain_rows(inputs)
+        return rows
+
+    def _explain_rows(self, inputs: Mapping[str, Array]) -> InvalidArgument:
+        """What is wrong with the rows of the first input that is not right."""
+        before = ""
+        rows = 0
         for index, (name, array) in enumerate(inputs.items()):
-            where = f"inputs[{index}].shape"
+            where, got = f"inputs[{index}].shape", f"shape {list(array.shape)}"
             if not array.shape or array.shape[0] == 0:
-                raise InvalidArgument(
-                    where, expected=f"at least 1 row in {name!r}", got=f"shape {list(array.shape)}"
-                )
+                return InvalidArgument(where, expected=f"at least 1 row in {name!r}", got=got)
             if array.shape[0] > self.max_batch_size:
-                raise InvalidArgument(
+                return InvalidArgument(
                     where,
                     expected=f"at most {self.max_batch_size} rows ({self.name}'s max_batch_size) in {name!r}",
                     got=f"{array.shape[0]} rows",
                     fix=f"send them in calls of at most {self.max_batch_size}",
                 )
-            if rows not in (-1, array.shape[0]):
-                raise InvalidArgument(
-                    where,
-                    expected=f"{rows} rows in {name!r} as in the inputs before it",
-                    got=f"{array.shape[0]} rows",
-                )
-            rows = array.shape[0]
-        return rows
+            if before and array.shape[0] != rows:
+                return InvalidArgument(where, expected=f"{rows} rows in {name!r} as in {before!r}", got=got)
+            before, rows = name, array.shape[0]
+        raise AssertionError(f"the rows of {self.name}'s inputs are right")
 
     def _enter(self, item: Item) -> None:
         with self._changed:

@@ -11,7 +11,8 @@ without a name lists all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib.metadata
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -22,9 +23,10 @@ from shared.errors import NotFound, Unavailable
 from shared.inference.executor import run_in_executor
 from shared.inference.model import ServedGraph
 from shared.inference.oip_reply import make_config, make_index, make_infer_response, make_metadata
-from shared.inference.oip_request import read_request
+from shared.inference.oip_request import Asked, RequestReader
 from shared.inference.repository import Repository
 from shared.inference.versions import READY
+from shared.inference.waiting import Answer
 from shared.rpc.deadline import current_deadline
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -40,11 +42,12 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     """The protocol's calls for the models of one repository."""
 
     def __init__(
-        self, repository: Repository, *, server_name: str = "sensorium", server_version: str = ""
+        self, repository: Repository, *, server_name: str = "sensorium", server_version: str | None = None
     ) -> None:
         self._repository = repository
         self._server_name = server_name
-        self._server_version = server_version
+        self._server_version = _read_version() if server_version is None else server_version
+        self._readers: dict[str, tuple[ServedGraph, RequestReader]] = {}
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True: it answers."""
@@ -89,16 +92,18 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Runs a graph on the request's tensors."""
         graph = self._repository.graph(request.model_name, request.model_version)
-        signature = graph.loaded.signature
-        slow = _is_slow(request)
-        if slow:
-            asked = await run_in_executor(read_request, request, signature, graph.name)
-        else:
-            asked = read_request(request, signature, graph.name)
+        reader = self._get_reader(graph)
+        asked = reader.read_plain(request)
+        if asked is None:
+            if request.ByteSize() > _SLOW_BYTES:
+                asked = await run_in_executor(reader.read, request)
+            else:
+                asked = reader.read(request)
         answer = await graph.batcher.submit(asked.inputs, asked.outputs, current_deadline())
-        if slow:
-            return await run_in_executor(make_infer_response, request, graph, asked, answer)
-        return make_infer_response(request, graph, asked, answer)
+        reply = request, graph.artifact.version, reader.output_types, asked, answer
+        if _is_slow(reader.output_types, asked, answer):
+            return await run_in_executor(make_infer_response, *reply)
+        return make_infer_response(*reply)
 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
@@ -121,6 +126,14 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         """Every model and its state."""
         return make_index(self._repository.versions, ready_only=request.ready)
 
+    def _get_reader(self, graph: ServedGraph) -> RequestReader:
+        """The reader of a graph, made once."""
+        found = self._readers.get(graph.name)
+        # Another version of a model has the same name and maybe another signature.
+        if found is None or found[0] is not graph:
+            found = self._readers[graph.name] = (graph, RequestReader(graph.loaded.signature, graph.name))
+        return found[1]
+
     def _find_graphs(self, name: str, version: str) -> Iterator[ServedGraph]:
         """The graph of that name, or all graphs of the model of that name.
 
@@ -141,7 +154,16 @@ def _count(graph: ServedGraph, name: str) -> pb.ModelStatistics:
     return graph.batcher.statistics.to_message(name, graph.artifact.version)
 
 
-def _is_slow(request: pb.ModelInferRequest) -> bool:
-    if request.raw_input_contents and all(sent.datatype != "BYTES" for sent in request.inputs):
-        return False
-    return request.ByteSize() > _SLOW_BYTES
+def _is_slow(types: Mapping[str, str], asked: Asked, answer: Answer) -> bool:
+    """Whether a reply is made element by element, of so many that the event loop should not do it."""
+    return any(
+        array.nbytes > _SLOW_BYTES and not (asked.raw and types[name] != "BYTES")
+        for name, array in answer.outputs.items()
+    )
+
+
+def _read_version() -> str:
+    try:
+        return importlib.metadata.version("sensorium-mesh")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"  # a checkout that was never installed

@@ -5,7 +5,7 @@ Here: pure functions. Not here: the calls (`oip.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import model_config_pb2 as config_pb
@@ -22,24 +22,21 @@ BACKEND = "onnxruntime"
 
 
 def make_infer_response(
-    request: pb.ModelInferRequest, graph: ServedGraph, asked: Asked, answer: Answer
+    request: pb.ModelInferRequest, version: str, types: Mapping[str, str], asked: Asked, answer: Answer
 ) -> pb.ModelInferResponse:
-    """The outputs in the order they were asked for.
+    """The outputs in the order they were asked for; `types` are their datatypes.
 
-    Their elements lie raw if the request's did. A typed request is answered in typed lists, unless an output
-    is FP16, which no list carries: then all are raw.
+    Their elements lie raw if the request's did. A typed request is answered in typed lists, unless an output is
+    FP16, which no list carries: then all are raw.
     """
-    reply = pb.ModelInferResponse(
-        model_name=request.model_name, model_version=graph.artifact.version, id=request.id
-    )
-    dtypes = {tensor.name: tensor.dtype for tensor in graph.loaded.signature.outputs}
-    raw = asked.raw or any(dtypes[name] not in CONTENTS_FIELDS for name in answer.outputs)
+    reply = pb.ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    raw = asked.raw or any(types[name] not in CONTENTS_FIELDS for name in answer.outputs)
     for name, array in answer.outputs.items():
-        output = reply.outputs.add(name=name, datatype=dtypes[name], shape=array.shape)
+        output = reply.outputs.add(name=name, datatype=types[name], shape=array.shape)
         if raw:
-            reply.raw_output_contents.append(encode_raw(dtypes[name], array))
+            reply.raw_output_contents.append(encode_raw(types[name], array))
         else:
-            encode_contents(dtypes[name], array, output.contents)
+            encode_contents(types[name], array, output.contents)
     return reply
 
 

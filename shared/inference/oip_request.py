@@ -11,13 +11,22 @@ Parameters that ask for something this server does not do are refused, and so ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from sensorium.oip.v2 import inference_pb2 as pb
 
 from shared.errors import MAX_VIOLATIONS, InvalidArgument, InvalidArguments
-from shared.inference.datatypes import CONTENTS_FIELDS, Array, decode_contents, decode_raw, describe_raw
+from shared.inference.datatypes import (
+    CONTENTS_FIELDS,
+    NUMPY_TYPES,
+    Array,
+    decode_contents,
+    decode_raw,
+    describe_raw,
+)
 from shared.inference.manifest import Graph, Tensor
 
 _IGNORED_OF_CALL = frozenset({"timeout", "priority", "binary_data_output", "sequence_start", "sequence_end"})
@@ -42,62 +51,111 @@ class Asked:
     raw: bool
 
 
-def read_request(request: pb.ModelInferRequest, graph: Graph, name: str) -> Asked:
-    """Check a request against a graph's signature and decode its tensors; raw tensors are views, not copies.
+class RequestReader:
+    """Reads the requests for one graph. `name` is the model's, for messages."""
 
-    Rows are not counted here but by the batcher. `name` is the model's, for messages.
-
-    Raises:
-        InvalidArgument, InvalidArguments: naming field, expected, got and the way out.
-    """
-    wrong: list[InvalidArgument] = []
-    wrong += _check_parameters("parameters", request.parameters, _IGNORED_OF_CALL)
-    outputs = _read_outputs(request, graph, name, wrong)
-    # Taken out once: every look at a bytes field of a message makes a copy of it.
-    raw = list(request.raw_input_contents)
-    if raw and len(raw) != len(request.inputs):
-        wrong.append(
-            InvalidArgument(
-                "raw_input_contents",
-                expected=f"{len(request.inputs)} entries, one for each of `inputs` in its order",
-                got=f"{len(raw)}",
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.output_types = {tensor.name: tensor.dtype for tensor in graph.outputs}
+        self._graph = graph
+        self._name = name
+        self._inputs = {tensor.name: tensor for tensor in graph.inputs}
+        # Of each input that is plain numbers: datatype, numpy's, rank, and the axes of fixed length.
+        self._plain = {
+            tensor.name: (
+                tensor.dtype,
+                NUMPY_TYPES[tensor.dtype],
+                len(tensor.shape),
+                [(axis, length) for axis, length in enumerate(tensor.shape) if length >= 0],
             )
-        )
-        raise _combine(wrong)
-    tensors = {tensor.name: tensor for tensor in graph.inputs}
-    inputs: dict[str, Array] = {}
-    for index, sent in enumerate(request.inputs):
-        tensor = tensors.get(sent.name)
-        where = f"inputs[{index}]"
-        if tensor is None or sent.name in inputs:
-            known = ", ".join(f'"{known}"' for known in tensors)
-            got = f'"{sent.name}"' + ("" if tensor is None else " for the second time")
+            for tensor in graph.inputs
+            if tensor.dtype != "BYTES"
+        }
+
+    def read_plain(self, request: pb.ModelInferRequest) -> Asked | None:
+        """Read a request that is raw numbers and nothing unusual: a tenth of the time of `read`, and no copies.
+
+        None where anything is out of the ordinary, right or wrong: `read` knows.
+        """
+        raw = request.raw_input_contents
+        if request.parameters or not len(raw) == len(request.inputs) == len(self._inputs):
+            return None
+        inputs: dict[str, Array] = {}
+        for index, sent in enumerate(request.inputs):
+            name = sent.name
+            plain = self._plain.get(name)
+            if plain is None or name in inputs or sent.parameters or sent.HasField("contents"):
+                return None
+            datatype, dtype, rank, fixed = plain
+            shape = tuple(sent.shape)
+            if sent.datatype != datatype or len(shape) != rank:
+                return None
+            if any(shape[axis] != length for axis, length in fixed) or any(length < 0 for length in shape):
+                return None
+            content = raw[index]
+            if len(content) != math.prod(shape) * dtype.itemsize:
+                return None
+            inputs[name] = np.frombuffer(content, dtype).reshape(shape)
+        wanted: dict[str, None] = {}
+        for asked in request.outputs:
+            if asked.name not in self.output_types or asked.name in wanted or asked.parameters:
+                return None
+            wanted[asked.name] = None
+        return Asked(inputs, tuple(wanted), raw=True)
+
+    def read(self, request: pb.ModelInferRequest) -> Asked:
+        """Check a request against the graph's signature and decode its tensors, raw or typed.
+
+        Rows are not counted here but by the batcher.
+
+        Raises:
+            InvalidArgument, InvalidArguments: naming field, expected, got and the way out.
+        """
+        wrong: list[InvalidArgument] = []
+        wrong += _check_parameters("parameters", request.parameters, _IGNORED_OF_CALL)
+        outputs = _read_outputs(request, self._graph, self._name, wrong)
+        # Taken out once: every look at a bytes field of a message makes a copy of it.
+        raw = list(request.raw_input_contents)
+        if raw and len(raw) != len(request.inputs):
             wrong.append(
-                InvalidArgument(f"{where}.name", expected=f"one of {name}'s inputs {known}", got=got)
+                InvalidArgument(
+                    "raw_input_contents",
+                    expected=f"{len(request.inputs)} entries, one for each of `inputs` in its order",
+                    got=f"{len(raw)}",
+                )
             )
-        else:
-            found = _check_input(where, sent, tensor)
-            if not found:
-                try:
-                    inputs[sent.name] = _decode(index, sent, tensor, raw)
-                except InvalidArgument as error:
-                    found = [error]
-            wrong += found
-        # A request may hold a million inputs; the first few mistakes tell enough.
-        if len(wrong) >= MAX_VIOLATIONS:
             raise _combine(wrong)
-    if not wrong and len(inputs) < len(tensors):
-        missing = [known for known in tensors if known not in inputs]
-        wrong.append(
-            InvalidArgument(
-                "inputs",
-                expected=f'a tensor named "{missing[0]}" of {_describe(tensors[missing[0]])}',
-                got=", ".join(f'"{known}"' for known in inputs) or "none",
+        inputs: dict[str, Array] = {}
+        for index, sent in enumerate(request.inputs):
+            tensor = self._inputs.get(sent.name)
+            where = f"inputs[{index}]"
+            if tensor is None or sent.name in inputs:
+                known = ", ".join(f'"{known}"' for known in self._inputs)
+                got = f'"{sent.name}"' + ("" if tensor is None else " for the second time")
+                expected = f"one of {self._name}'s inputs {known}"
+                wrong.append(InvalidArgument(f"{where}.name", expected=expected, got=got))
+            else:
+                found = _check_input(where, sent, tensor)
+                if not found:
+                    try:
+                        inputs[sent.name] = _decode(index, sent, tensor, raw)
+                    except InvalidArgument as error:
+                        found = [error]
+                wrong += found
+            # A request may hold a million inputs; the first few mistakes tell enough.
+            if len(wrong) >= MAX_VIOLATIONS:
+                raise _combine(wrong)
+        if not wrong and len(inputs) < len(self._inputs):
+            missing = next(tensor for known, tensor in self._inputs.items() if known not in inputs)
+            wrong.append(
+                InvalidArgument(
+                    "inputs",
+                    expected=f'a tensor named "{missing.name}" of {_describe(missing)}',
+                    got=", ".join(f'"{known}"' for known in inputs) or "none",
+                )
             )
-        )
-    if wrong:
-        raise _combine(wrong)
-    return Asked(inputs, outputs, bool(raw))
+        if wrong:
+            raise _combine(wrong)
+        return Asked(inputs, outputs, bool(raw))
 
 
 def _combine(wrong: list[InvalidArgument]) -> InvalidArgument | InvalidArguments:
