@@ -104,6 +104,8 @@ def _npm(source: Source, folder: Path) -> Path:
     if npm is None:
         raise NpmMissing(_INSTALL_NPM)
     command = [npm, "pack", "--ignore-scripts", "--json", "--loglevel", "error"]
+    # npm's own pauses between tries are 10 s and more.
+    command += ["--fetch-retries", "3", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "4000"]
     command += [f"{source.package}@{source.version}"]
     # In the folder itself, so that no .npmrc or package.json of the caller's folder takes part.
     process = subprocess.Popen(
