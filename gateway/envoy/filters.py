@@ -18,7 +18,9 @@ PRINCIPAL_HEADER = "x-sensorium-principal"
 # What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know
 # until the last moment, which is why it stays on the request up to the replica.
 FACE_HEADER = "x-sensorium-face"
+# For stamp.lua, which takes them off again.
 START_HEADER = "x-sensorium-start"
+TIMEOUT_HEADER = "x-sensorium-timeout"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"
@@ -68,9 +70,14 @@ def render_early_mutations() -> list[Json]:
         # x-envoy-* would let a caller choose retries and timeouts.
         for prefix in ("x-sensorium-", "x-envoy-")
     ]
+    kept = {
+        FACE_HEADER: "%REQ(CONTENT-TYPE)%",
+        TIMEOUT_HEADER: "%REQ(GRPC-TIMEOUT)%",
+        START_HEADER: "%START_TIME(%s%3f)%",
+    }
     stamps: list[Json] = [
         {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
-        for name, value in ((FACE_HEADER, "%REQ(CONTENT-TYPE)%"), (START_HEADER, "%START_TIME(%s%3f)%"))
+        for name, value in kept.items()
     ]
     return [
         {

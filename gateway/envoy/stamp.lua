@@ -16,7 +16,8 @@ function envoy_on_request(handle)
   local path = headers:get(":path") or ""
   local bounds = BOUNDS[path] or BOUNDS[string.match(path, "^/([^/]+)/") or ""] or BOUNDS[""]
   local timeout = bounds[1]
-  local count, unit = string.match(headers:get("grpc-timeout") or "", "^(%d+)([HMSmun])$")
+  -- Not grpc-timeout: by now Envoy has put the route's maximum there, where the caller sent none.
+  local count, unit = string.match(headers:get("x-sensorium-timeout") or "", "^(%d+)([HMSmun])$")
   if count and #count <= 8 then
     timeout = math.min(tonumber(count) * MILLISECONDS[unit], bounds[2])
   end
@@ -25,6 +26,7 @@ function envoy_on_request(handle)
   headers:replace("x-sensorium-deadline", string.format("%d", start + timeout))
   headers:replace("grpc-timeout", string.format("%dm", timeout))
   headers:remove("x-sensorium-start")
+  headers:remove("x-sensorium-timeout")
 
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
   if found then
