@@ -10,7 +10,7 @@ PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models test lint protos protos-check bench test-clients clean
+.PHONY: help up demo models test lint protos protos-check bench chaos test-clients clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,7 +38,7 @@ protos: .venv-protos/.stamp ## regenerate the stubs and the gateway's descriptor
 	  --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) $(PROTOS)
 	PATH=$$PWD/.venv-protos/bin:$$PATH .venv-protos/bin/python -m grpc_tools.protoc -Iprotos \
 	  --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(SERVICE_PROTOS)
-	cd $(STUBS) && for folder in $$(find sensorium -name '*_pb2.py' -printf '%h\n' | sort -u); do touch $$folder/__init__.py $$(dirname $$folder)/__init__.py; done
+	cd $(STUBS) && for folder in $$(find sensorium -name '*_pb2.py' -exec dirname {} \; | sort -u); do touch $$folder/__init__.py $$(dirname $$folder)/__init__.py; done
 	.venv-protos/bin/python -m grpc_tools.protoc -Iprotos --include_imports \
 	  --descriptor_set_out=gateway/descriptors.binpb $(PROTOS) google/rpc/error_details.proto
 
@@ -48,6 +48,9 @@ protos-check: protos
 
 bench: .venv/.dev models ## measure speed against bare ONNX Runtime (needs h2load from nghttp2) and write .bench/bench.json
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+chaos: .venv/.dev models ## kill replicas under load for a minute, count lost calls, write .bench/chaos.json
+	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
 
 test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languages and write .bench/clients.json
 	$(BIN)/python -m tests.clients.generate

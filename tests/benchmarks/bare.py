@@ -21,7 +21,7 @@ def main(graph: Path, threads: int) -> None:
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(7)
-    print("ready", flush=True)  # noqa: T201
+    print("ready", flush=True)
     for line in sys.stdin:
         batch, runs = map(int, line.split())
         image = rng.standard_normal((batch, 3, 224, 224), dtype=np.float32)
@@ -30,7 +30,7 @@ def main(graph: Path, threads: int) -> None:
         for _ in range(runs):
             session.run(["logits"], {"image": image})
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-        print(json.dumps({"images": batch * runs, "wall_s": wall_s, "cpu_s": cpu_s}), flush=True)  # noqa: T201
+        print(json.dumps({"images": batch * runs, "wall_s": wall_s, "cpu_s": cpu_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     make bench                       10 rounds, about 12 minutes
     make bench ARGS="--rounds 3"     a quick look; intervals are then wide
 
-Every round takes each figure once, every second round in reverse order, so that a drifting machine weighs on all alike. The replica and the
-bare session use one intra-op thread each. CPU time is the kernel's, of the whole process; the generator's own is reported beside it.
+Every round takes each figure once, every second round in reverse order, so that a drifting machine weighs on all
+alike. The replica and the bare session use one intra-op thread each. CPU time is the kernel's, of the whole process;
+the generator's own is reported beside it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ import grpc
 import numpy as np
 from PIL import Image
 from rich.progress import Progress
+from sensorium.oip.v2 import inference_pb2, inference_pb2_grpc
+from sensorium.vision.v1 import vision_service_pb2
 
 from cli.place import models_dir
 from cli.pull.samples import fetch_sample
-from sensorium.oip.v2 import inference_pb2, inference_pb2_grpc
-from sensorium.vision.v1 import vision_service_pb2
 from shared.settings import state_dir
 from tests.benchmarks.load import process_cpu_s, require_h2load, run_load, write_body
 from tests.benchmarks.report import Row, judge, publish

@@ -49,7 +49,7 @@ class Load:
 def run_load(
     address: str, method: str, body: Path, *, callers: int, requests: int, token: str | None = None
 ) -> Load:
-    """Sends `requests` unary calls from `callers` connections, one call in flight each; every one must be answered with 200."""
+    """Sends `requests` unary calls over `callers` connections, one call in flight each; all must be answered."""
     headers = ["content-type: application/grpc", "te: trailers"]
     if token is not None:
         headers.append(f"authorization: Bearer {token}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import signal
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from sensorium.mesh.v1 import mesh_service_pb2, mesh_service_pb2_grpc
+from sensorium.mesh.v1 import mesh_service_pb2, mesh_service_pb2_grpc, replica_service_pb2
 from sensorium.nlp.v1 import nlp_service_pb2, nlp_service_pb2_grpc
 from sensorium.speech.v1 import speech_service_pb2, speech_service_pb2_grpc
 from sensorium.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
@@ -22,7 +21,8 @@ from sensorium.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from tests.mesh.running import RunningMesh, replica_pids
 
 Call = Callable[[], Awaitable[object]]
-Ready = Callable[[], Awaitable[bool]]
+Ready = Callable[[str], Awaitable[bool]]
+MODEL_READY = replica_service_pb2.ModelStatus.STATE_READY
 CALL_TIMEOUT_S = 30
 
 
@@ -34,13 +34,14 @@ class Losses:
     lost: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     longest_s: float = 0.0
+    wall_s: float = 0.0
 
 
 @contextlib.asynccontextmanager
 async def mesh_calls(
     mesh: RunningMesh, sample: Callable[[str], Path]
 ) -> AsyncIterator[tuple[list[Call], Ready]]:
-    """One call of each service, and whether every replica of the mesh serves."""
+    """One call of each service, and whether all replicas of a service serve all their models."""
     photo = vision_service_pb2.Image(content=sample("cat").read_bytes())
     clip = speech_service_pb2.Audio(content=sample("beckett").read_bytes())
     options = {"metadata": mesh.metadata, "timeout": CALL_TIMEOUT_S}
@@ -50,12 +51,13 @@ async def mesh_calls(
         speech = speech_service_pb2_grpc.SpeechServiceStub(channel)
         meshes = mesh_service_pb2_grpc.MeshServiceStub(channel)
 
-        async def ready() -> bool:
-            listed = await meshes.ListReplicas(mesh_service_pb2.ListReplicasRequest(), **options)
-            serving = [r for r in listed.replicas if r.state == mesh_service_pb2.MeshReplica.STATE_READY]
-            return len(serving) == sum(map(len, replica_pids(mesh).values())) == expected
+        async def ready(service: str) -> bool:
+            request = mesh_service_pb2.ListReplicasRequest(service=service)
+            replicas = (await meshes.ListReplicas(request, **options)).replicas
+            serving = [r for r in replicas if r.models and all(m.state == MODEL_READY for m in r.models)]
+            return len(serving) == len(replica_pids(mesh)[service]) == expected[service]
 
-        expected = sum(map(len, replica_pids(mesh).values()))
+        expected = {service: len(pids) for service, pids in replica_pids(mesh).items()}
         yield (
             [
                 lambda: vision.ClassifyImage(
@@ -80,11 +82,12 @@ async def keep_calling(call: Call, losses: Losses, stopped: asyncio.Event) -> No
         losses.longest_s = max(losses.longest_s, time.monotonic() - begun)
 
 
-async def wait_replicas(mesh: RunningMesh, ready: Ready, timeout_s: float) -> None:
-    """Returns when every replica serves again."""
+async def wait_ready(ready: Ready, services: Sequence[str], timeout_s: float) -> None:
+    """Returns when all replicas of the services serve."""
     async with asyncio.timeout(timeout_s):
-        while not await ready():
-            await asyncio.sleep(0.1)
+        for service in services:
+            while not await ready(service):
+                await asyncio.sleep(0.1)
 
 
 async def lose_replicas(
@@ -96,22 +99,24 @@ async def lose_replicas(
     every_s: float,
     callers: int = 16,
 ) -> Losses:
-    """Kills `kills` replicas, one every `every_s` seconds and over all services in turn, under `callers` endless callers.
+    """Kills `kills` replicas, one every `every_s` seconds, over all services in turn, under `callers` endless callers.
 
-    A replica is killed only while another one of its service serves: the mesh cannot answer without any.
+    A kill is late while the service whose turn it is has not recovered: without any replica no mesh can answer.
     """
-    losses, stopped = Losses(), asyncio.Event()
-    turns = itertools.cycle(sorted(replica_pids(mesh)))
+    losses, stopped, begun_s = Losses(), asyncio.Event(), time.monotonic()
+    services = sorted(replica_pids(mesh))
     tasks = [
         asyncio.create_task(keep_calling(calls[n % len(calls)], losses, stopped)) for n in range(callers)
     ]
     try:
-        for _ in range(kills):
-            await asyncio.sleep(every_s)
-            await wait_replicas(mesh, ready, 60)
-            os.kill(min(replica_pids(mesh)[next(turns)]), signal.SIGKILL)
+        for n in range(kills):
+            service = services[n % len(services)]
+            await asyncio.sleep(max(0.0, begun_s + (n + 1) * every_s - time.monotonic()))
+            await wait_ready(ready, [service], 60)
+            os.kill(min(replica_pids(mesh)[service]), signal.SIGKILL)
             losses.kills += 1
-        await wait_replicas(mesh, ready, 60)
+        losses.wall_s = time.monotonic() - begun_s
+        await wait_ready(ready, services, 60)
     finally:
         stopped.set()
         await asyncio.wait(tasks, timeout=60)
