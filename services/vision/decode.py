@@ -186,9 +186,10 @@ def _flatten(opened: Image.Image, field: str) -> Image.Image:
             fix="save it with 8 bits per channel",
         )
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
+        # Without copies: a large image with alpha is 4 bytes a pixel, and so is what it is laid on.
+        clear = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", clear.size, (255, 255, 255))
-        white.paste(clear, mask=clear.getchannel("A"))
+        white.paste(clear, mask=clear)
         return white
     # `convert` copies even when there is nothing to convert; `load` has already detached the pixels from the file.
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 SERVICE = "sensorium.vision.v1.VisionService"
 
-# Below the size at which Pillow itself warns of a decompression bomb; 3 bytes a pixel make this 268 MB once decoded.
+# The size from which on Pillow itself warns of a decompression bomb; at 4 bytes a pixel, 358 MB once decoded.
 MOST_PIXELS = 89_478_485
 
 
