@@ -64,6 +64,8 @@ def open_client(address: str | None, timeout_s: float) -> Iterator[Client]:
         raise CommandError(str(error)) from error
     except ValueError as error:
         raise CommandError(str(error), exit_code=2) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
 

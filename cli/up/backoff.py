@@ -17,6 +17,7 @@ class Backoff:
     """
 
     generator: random.Random = field(default_factory=random.Random)
+    first_s: float = FIRST_S
     failures: int = 0
 
     def next_s(self, lived_s: float) -> float:
@@ -24,6 +25,6 @@ class Backoff:
         if lived_s >= SETTLED_S:
             self.failures = 0
             return 0.0
-        wait_s = min(FIRST_S * 2**self.failures, LONGEST_S)
+        wait_s = min(self.first_s * 2**self.failures, LONGEST_S)
         self.failures += 1
         return float(wait_s * self.generator.uniform(0.75, 1.25))
