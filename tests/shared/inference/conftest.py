@@ -1,0 +1,37 @@
+"""Batchers over real graphs, closed when the test ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.inference.artifact import GraphDraft
+from shared.inference.batcher import Batcher
+from shared.inference.session import Session
+from tests.shared.inference.graphs import signature_of
+from tests.support.serving import front
+from tests.support.waiting import within
+
+__all__ = ["front"]
+
+MakeBatcher = Callable[..., Batcher]
+
+
+@pytest.fixture
+async def make_batcher(tmp_path: Path) -> AsyncIterator[MakeBatcher]:
+    """Makes a batcher over a graph: `make_batcher(linear(), max_batch_size=3, …)`."""
+    made: list[Batcher] = []
+
+    def make(draft: GraphDraft, **options: Any) -> Batcher:
+        file = tmp_path / f"{len(made)}.onnx"
+        file.write_bytes(draft.content)
+        options.setdefault("max_batch_size", draft.max_batch_size)
+        made.append(Batcher(Session(file), signature_of(draft), name="test/graph", **options))
+        return made[-1]
+
+    yield make
+    for batcher in made:
+        await within(batcher.close())
