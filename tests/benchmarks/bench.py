@@ -207,12 +207,12 @@ def main() -> None:
         folder = Path(scratch)
         bodies = make_bodies(folder, fetch_sample("cat", state).path)
         one_thread = {"SENSORIUM_VISION_INFERENCE__INTRA_OP_THREADS": str(THREADS)}
-        flags = ("--replicas", "vision=1,nlp=0,speech=0", "--no-rate-limit")
+        flags = ("--replicas", "vision=1,nlp=0,speech=0")
         with (
             running_mesh(make_state(folder / "state", state / "models"), *flags, environ=one_thread) as mesh,
             bare_session(graph) as bare,
         ):
-            replica = (mesh.state / "run/endpoints/vision/0").read_text().strip()
+            replica = (mesh.state / "run/address/vision-0").read_text().strip()
             taken = take_rounds(
                 rounds, bare, lambda m, c, t: measure_load(mesh, replica, bodies, m, c, through=t)
             )

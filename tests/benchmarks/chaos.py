@@ -32,7 +32,7 @@ async def lose(state: Path, folder: Path, kills: int) -> Losses:
 def make_rows(losses: Losses) -> list[Row]:
     """Lost calls first; the others say what they were lost of."""
     lost = losses.lost.total()
-    how = f"{CALLERS} callers, SIGKILL every {EVERY_S:g} s, later while the service has not recovered, {os.cpu_count()} cores"
+    how = f"{CALLERS} callers, SIGKILL every {EVERY_S:g} s, later while the service recovers, {os.cpu_count()} cores"
     reasons = "; ".join(f"{count} x {reason}" for reason, count in losses.lost.most_common(3))
     return [
         Row("kill/calls_lost", lost, lost, lost, "calls", "== 0", lost == 0, reasons or how),

@@ -63,4 +63,6 @@ def publish(rows: Sequence[Row], path: Path, title: str) -> None:
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         value = "" if row.value is None else f"{row.value:.4g}"
         table.add_row(row.name, value, between, row.unit, row.bar, str(row.holds))
-    Console().print(table)
+    console = Console()
+    # Piped into a file, a table is not folded at 80 columns.
+    console.print(table, width=None if console.is_terminal else 120)
