@@ -76,6 +76,7 @@ class TestFormats:
         exif[0x0112] = orientation
         assert find_far_corners(read(encode(make_scene(), "PNG", exif=exif))) == []
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     def test_damaged_exif_leaves_the_image_as_it_is(self) -> None:
         image = read(
             encode(make_scene(), "JPEG", quality=95, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00")
