@@ -85,7 +85,7 @@ def up(
             show_default=False,
         ),
     ] = None,
-) -> None:
+) -> int:
     """Run the mesh on this machine: the gateway and replicas of every service, until Ctrl-C.
 
     Prints one line when everything is ready. A process that dies is started again. Their logs are in the state
@@ -94,7 +94,7 @@ def up(
     from cli.up.command import up as run_mesh
     from cli.up.plan import DEFAULT_CONFIG
 
-    run_mesh(
+    return run_mesh(
         config=config or DEFAULT_CONFIG,
         state=state_folder(state_dir),
         host=host,

@@ -27,8 +27,8 @@ def up(
     admin_port: int | None,
     replicas: Sequence[str],
     environ: Mapping[str, str] = os.environ,
-) -> None:
-    """Runs the mesh until it is told to stop; prints one line on stdout when it is ready.
+) -> int:
+    """Runs the mesh until it is told to stop, and returns the exit code; prints one line on stdout when it is ready.
 
     Raises:
         CommandError, StartupError: it cannot start; the text is the reason.
@@ -63,7 +63,7 @@ def up(
 
     with _only_one(state):
         token()
-        asyncio.run(Supervisor(plan, note=warn, token=token).run(on_ready))
+        return asyncio.run(Supervisor(plan, note=warn, token=token).run(on_ready))
 
 
 def _addresses(

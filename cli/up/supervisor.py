@@ -30,6 +30,7 @@ class Supervisor:
         self._plan = plan
         self._note = note
         self._token = token
+        self._killed = False
         self._endpoints = Endpoints(plan.state / "run" / "endpoints")
         self._pids = plan.state / "run" / "pids"
         self.gateway = Child(plan.gateway, publish=partial(self._publish, "", "gateway"), note=note)
@@ -38,10 +39,11 @@ class Supervisor:
             for replica in plan.replicas
         ]
 
-    async def run(self, on_ready: Callable[[str, Readiness], None]) -> None:
+    async def run(self, on_ready: Callable[[str, Readiness], None]) -> int:
         """Starts everything, calls `on_ready` with the address, and returns after a signal when all has ended.
 
-        SIGINT and SIGTERM drain; a second one kills.
+        SIGINT and SIGTERM drain; a second one kills. Returns the exit code: 0 after a drain, 130 if it was
+        interrupted before it was ready, or in its drain.
 
         Raises:
             ChildError: a process cannot start.
@@ -63,6 +65,7 @@ class Supervisor:
                 await self._stop()
                 tasks[-1].cancel()
                 await asyncio.gather(ready, stopped, *tasks, return_exceptions=True)
+        return 130 if self._killed or ready.cancelled() else 0
 
     async def _wait(self, tasks: Sequence["asyncio.Task[Any]"], until: set["asyncio.Task[Any]"]) -> None:
         """Waits until one of `until` is done; a task that failed before ends it all with its error."""
@@ -130,6 +133,7 @@ class Supervisor:
             if not stop.is_set():
                 stop.set()
                 return
+            self._killed = True
             self._note("killing what is left")
             for child in [self.gateway, *self.replicas]:
                 child.kill()
