@@ -1,0 +1,442 @@
+"""The Open Inference Protocol over real channels: every datatype both ways, every mistake by its field."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from sensorium.oip.v2 import inference_pb2 as pb
+from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
+from sensorium.oip.v2 import model_config_pb2 as config_pb
+
+from shared.inference.artifact import Artifact
+from shared.inference.datatypes import (
+    CONTENTS_FIELDS,
+    NUMPY_TYPES,
+    decode_contents,
+    decode_raw,
+    encode_contents,
+    encode_raw,
+)
+from shared.inference.oip import InferenceServicer
+from shared.inference.repository import Repository
+from shared.inference.settings import InferenceSettings
+from tests.shared.inference.graphs import WEIGHTS, identity, linear, picky, two_of_each, write_model
+from tests.support.serving import get_details, get_status, serving
+from tests.support.waiting import within
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Oip:
+    """A served repository: its stub, and what was written into it."""
+
+    stub: pb_grpc.GRPCInferenceServiceStub
+    repository: Repository
+    artifacts: dict[str, Artifact]
+
+    async def infer(self, **fields: Any) -> pb.ModelInferResponse:
+        return await self.stub.ModelInfer(pb.ModelInferRequest(**fields), timeout=TIMEOUT_S)
+
+
+@asynccontextmanager
+async def served(models_dir: Path, front: str = "native", catalog: Any = None) -> AsyncIterator[Oip]:
+    artifacts = {
+        "line": write_model(models_dir, "line", linear()),
+        "pair": write_model(
+            models_dir, "pair", sums=two_of_each(), picks=replace(picky(), file="picks.onnx")
+        ),
+    }
+    settings = InferenceSettings(intra_op_threads=1)
+    repository = Repository(models_dir, "test", settings, catalog or {})
+    await within(repository.load_all())
+    servicer = InferenceServicer(repository, server_version="1.2.3")
+    async with serving(
+        lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server), front=front
+    ) as running:
+        yield Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, artifacts)
+    await within(repository.close())
+
+
+@pytest.fixture
+async def oip(tmp_path: Path) -> AsyncIterator[Oip]:
+    async with served(tmp_path) as running:
+        yield running
+
+
+def tensor(name: str, array: np.ndarray[Any, Any], datatype: str = "FP32", *, typed: bool = False) -> Any:
+    sent = pb.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=array.shape)
+    if typed:
+        encode_contents(datatype, array, sent.contents)
+    return sent
+
+
+def line(rows: int = 1, **fields: Any) -> dict[str, Any]:
+    """A right request for the model `line`; fields replace its own."""
+    x = np.ones((rows, 16), np.float32)
+    return {
+        "model_name": "line",
+        "inputs": [tensor("x", x)],
+        "raw_input_contents": [x.tobytes()],
+        **fields,
+    }
+
+
+async def get_violations(oip: Oip, **fields: Any) -> dict[str, str]:
+    """Field -> description of a refused request."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await oip.infer(**fields)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    details = get_details(get_status(refused.value))
+    return {violation.field: violation.description for violation in details["BadRequest"].field_violations}
+
+
+async def test_a_call_is_answered_on_both_fronts(tmp_path: Path, front: str) -> None:
+    async with served(tmp_path, front) as oip:
+        for name in ("line", "test/line"):
+            reply = await oip.infer(**line(rows=2, model_name=name, id="seven"))
+            assert (reply.model_name, reply.model_version, reply.id) == (name, "1", "seven")
+            (output,) = reply.outputs
+            assert (output.name, output.datatype, list(output.shape)) == ("y", "FP32", [2, 4])
+            answer = np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(2, 4)
+            np.testing.assert_array_equal(answer, np.ones((2, 16)) @ WEIGHTS)
+
+
+SAMPLES: dict[str, Any] = {
+    "BOOL": [True, False],
+    "FP16": [1.5, float("nan")],
+    "FP32": [float("nan"), -float("inf")],
+    "FP64": [1e300, float("nan")],
+    "BYTES": ["", "ünï\0cødé"],
+    **{
+        name: [np.iinfo(dtype).min, np.iinfo(dtype).max]
+        for name, dtype in NUMPY_TYPES.items()
+        if dtype.kind in "iu"
+    },
+}
+
+
+async def test_every_datatype_goes_both_ways(tmp_path: Path) -> None:
+    for datatype in NUMPY_TYPES:
+        write_model(tmp_path, f"same-{datatype}", identity(datatype))
+    async with served(tmp_path) as oip:
+        for datatype, dtype in NUMPY_TYPES.items():
+            array = np.array([SAMPLES[datatype]] * 2, dtype=dtype)
+            raw = encode_raw(datatype, array)
+            reply = await oip.infer(
+                model_name=f"same-{datatype}",
+                inputs=[tensor("x", array, datatype)],
+                raw_input_contents=[raw],
+            )
+            assert list(reply.raw_output_contents) == [raw], datatype
+            assert reply.outputs[0].datatype == datatype
+            assert not reply.outputs[0].HasField("contents")
+            back = decode_raw(datatype, reply.outputs[0].shape, reply.raw_output_contents[0])
+            np.testing.assert_array_equal(back, array)
+            if datatype not in CONTENTS_FIELDS:
+                continue
+            reply = await oip.infer(
+                model_name=f"same-{datatype}", inputs=[tensor("x", array, datatype, typed=True)]
+            )
+            assert not reply.raw_output_contents
+            back = decode_contents(datatype, reply.outputs[0].shape, reply.outputs[0].contents)
+            np.testing.assert_array_equal(back, array)
+
+
+async def test_large_typed_and_text_tensors_are_read_off_the_loop(tmp_path: Path) -> None:
+    write_model(tmp_path, "text", identity("BYTES"))
+    write_model(tmp_path, "numbers", identity("FP32"))
+    async with served(tmp_path) as oip:
+        text = np.full((1, 20_000), "twelve bytes", dtype=object)
+        numbers = np.arange(100_000, dtype=np.float32)[None]
+        for model, array, datatype in (("text", text, "BYTES"), ("numbers", numbers, "FP32")):
+            reply = await oip.infer(model_name=model, inputs=[tensor("x", array, datatype, typed=True)])
+            back = decode_contents(datatype, reply.outputs[0].shape, reply.outputs[0].contents)
+            np.testing.assert_array_equal(back, array)
+
+
+async def test_outputs_come_as_asked_for(oip: Oip) -> None:
+    a = np.ones((1, 2), np.float32)
+    request: dict[str, Any] = {
+        "model_name": "pair.sums",
+        # In another order than the graph's.
+        "inputs": [tensor("b", 2 * a), tensor("a", a)],
+        "raw_input_contents": [(2 * a).tobytes(), a.tobytes()],
+    }
+    reply = await oip.infer(**request)
+    assert [output.name for output in reply.outputs] == ["sum", "difference"]
+    wanted = [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in ("difference", "sum")]
+    reply = await oip.infer(**request, outputs=wanted)
+    assert [output.name for output in reply.outputs] == ["difference", "sum"]
+    assert np.frombuffer(reply.raw_output_contents[0], np.float32).tolist() == [-1, -1]
+    reply = await oip.infer(**request, outputs=wanted[:1])
+    assert [output.name for output in reply.outputs] == ["difference"]
+
+
+X = np.ones((1, 16), np.float32)
+RAW = X.tobytes()
+INT = pb.InferParameter(int64_param=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        ({"inputs": [tensor("z", X)]}, "inputs[0].name", '"x", got "z"'),
+        (
+            {"inputs": [tensor("x", X, "FP64")]},
+            "inputs[0].datatype",
+            'expected FP32 for "x", got "FP64"',
+        ),
+        ({"inputs": [tensor("x", X, "fp32")]}, "inputs[0].datatype", 'got "fp32"'),
+        ({"inputs": [tensor("x", X[0])]}, "inputs[0].shape", 'expected [any, 16] for "x", got [16]'),
+        ({"inputs": [tensor("x", X[:, :8])]}, "inputs[0].shape", "got [1, 8]"),
+        (
+            {"inputs": [pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[-1, 16])]},
+            "inputs[0].shape",
+            "got [-1, 16]",
+        ),
+        (
+            {"inputs": [pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[2**62, 16])]},
+            "raw_input_contents[0]",
+            f"expected {2**68} bytes",
+        ),
+        ({"raw_input_contents": [RAW[:-1]]}, "raw_input_contents[0]", "expected 64 bytes (FP32 [1, 16])"),
+        ({"raw_input_contents": [RAW + b"!"]}, "raw_input_contents[0]", "got 65 bytes"),
+        ({"raw_input_contents": [b""]}, "raw_input_contents[0]", "got 0 bytes"),
+        ({"raw_input_contents": [RAW, RAW]}, "raw_input_contents", "expected 1 entries"),
+        ({"raw_input_contents": []}, "inputs[0].contents", "expected [1, 16] elements"),
+        (
+            {"inputs": [], "raw_input_contents": []},
+            "inputs",
+            'a tensor named "x" of FP32 [any, 16], got none',
+        ),
+        ({"inputs": [], "raw_input_contents": [RAW]}, "raw_input_contents", "expected 0 entries"),
+        (
+            {"inputs": [tensor("x", X), tensor("x", X)], "raw_input_contents": [RAW, RAW]},
+            "inputs[1].name",
+            "for the second time",
+        ),
+        (
+            {"inputs": [tensor("x", X, typed=True)]},
+            "inputs[0].contents",
+            "expected none beside raw_input_contents",
+        ),
+        (
+            {"inputs": [tensor("x", np.ones((9, 16)))], "raw_input_contents": [RAW * 9]},
+            "inputs[0].shape",
+            "at most 8 rows (test/line's max_batch_size)",
+        ),
+        (
+            {"inputs": [tensor("x", np.ones((0, 16)))], "raw_input_contents": [b""]},
+            "inputs[0].shape",
+            "at least 1 row",
+        ),
+        (
+            {"outputs": [pb.ModelInferRequest.InferRequestedOutputTensor(name="z")]},
+            "outputs[0].name",
+            'one of line\'s outputs "y", got "z"',
+        ),
+        (
+            {"outputs": [pb.ModelInferRequest.InferRequestedOutputTensor(name="y")] * 2},
+            "outputs[1].name",
+            "for the second time",
+        ),
+        (
+            {
+                "outputs": [
+                    pb.ModelInferRequest.InferRequestedOutputTensor(
+                        name="y", parameters={"classification": INT}
+                    )
+                ]
+            },
+            'outputs[0].parameters["classification"]',
+            "classification of outputs",
+        ),
+        ({"parameters": {"sequence_id": INT}}, 'parameters["sequence_id"]', "sequences of calls"),
+        ({"parameters": {"colour": INT}}, 'parameters["colour"]', "a known parameter"),
+        (
+            {
+                "inputs": [
+                    pb.ModelInferRequest.InferInputTensor(
+                        name="x",
+                        datatype="FP32",
+                        shape=[1, 16],
+                        parameters={"shared_memory_region": pb.InferParameter(string_param="r")},
+                    )
+                ],
+            },
+            'inputs[0].parameters["shared_memory_region"]',
+            "shared memory",
+        ),
+        ({"model_name": "pair"}, "model_name", "pair.picks, pair.sums"),
+    ],
+)
+async def test_a_wrong_request_is_refused_by_field(
+    oip: Oip, fields: dict[str, Any], field: str, description: str
+) -> None:
+    violations = await get_violations(oip, **line(**fields))
+    assert description in violations[field]
+
+
+async def test_several_mistakes_are_told_at_once(oip: Oip) -> None:
+    violations = await get_violations(
+        oip,
+        model_name="pair.sums",
+        inputs=[tensor("a", X, "INT8"), tensor("c", X)],
+        outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="product")],
+        parameters={"sequence_id": INT},
+    )
+    assert violations.keys() == {
+        'parameters["sequence_id"]',
+        "outputs[0].name",
+        "inputs[0].datatype",
+        "inputs[1].name",
+    }
+
+
+async def test_values_that_a_graph_cannot_process_are_the_callers_error(oip: Oip) -> None:
+    violations = await get_violations(
+        oip,
+        model_name="pair.picks",
+        inputs=[tensor("x", np.array([44]), "INT64")],
+        raw_input_contents=[np.array([44]).tobytes()],
+    )
+    assert "idx=44" in violations["inputs"]
+
+
+async def test_parameters_that_only_ask_for_haste_are_ignored(oip: Oip) -> None:
+    zero = pb.InferParameter(int64_param=0)
+    await oip.infer(
+        **line(
+            parameters={"timeout": INT, "priority": pb.InferParameter(uint64_param=2), "sequence_id": zero}
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "text"),
+    [
+        ({"model_name": "lime"}, grpc.StatusCode.NOT_FOUND, "line, pair"),
+        ({"model_name": ""}, grpc.StatusCode.NOT_FOUND, "line, pair"),
+        ({"model_name": "line.model"}, grpc.StatusCode.NOT_FOUND, "line"),
+        ({"model_version": "2"}, grpc.StatusCode.NOT_FOUND, "those that exist: 1"),
+    ],
+)
+async def test_unknown_names_list_the_known_ones(
+    oip: Oip, fields: dict[str, Any], code: grpc.StatusCode, text: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await oip.infer(**line(**fields))
+    assert refused.value.code() == code
+    assert text in str(refused.value.details())
+
+
+async def test_readiness(tmp_path: Path) -> None:
+    broken = write_model(tmp_path, "broken", linear())
+    (broken.folder / "model.onnx").unlink()
+    async with served(tmp_path, catalog={"far": {"version": "1"}}) as oip:
+        stub = oip.stub
+        assert (await stub.ServerLive(pb.ServerLiveRequest(), timeout=TIMEOUT_S)).live
+        # A model that was pulled does not answer.
+        assert not (await stub.ServerReady(pb.ServerReadyRequest(), timeout=TIMEOUT_S)).ready
+        for name, version, ready in (
+            ("line", "", True),
+            ("test/line", "1", True),
+            ("line", "2", False),
+            ("pair", "", True),
+            ("pair.sums", "", True),
+            ("pair.products", "", False),
+            ("broken", "", False),
+            ("far", "", False),
+            ("nobody", "", False),
+        ):
+            request = pb.ModelReadyRequest(name=name, version=version)
+            assert (await stub.ModelReady(request, timeout=TIMEOUT_S)).ready is ready, name
+        index = await stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=TIMEOUT_S)
+        assert {(model.name, model.version, model.state) for model in index.models} == {
+            ("broken", "1", "UNAVAILABLE"),
+            ("far", "1", "UNAVAILABLE"),
+            ("line", "1", "READY"),
+            ("pair.picks", "1", "READY"),
+            ("pair.sums", "1", "READY"),
+        }
+        reasons = {model.name: model.reason for model in index.models}
+        assert "model.onnx is missing" in reasons["broken"]
+        assert "sensorium models pull far" in reasons["far"]
+        assert reasons["line"] == ""
+        index = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True), timeout=TIMEOUT_S)
+        assert {model.name for model in index.models} == {"line", "pair.picks", "pair.sums"}
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await oip.infer(**line(model_name="broken"))
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "RetryInfo" in get_details(get_status(refused.value))
+
+
+async def test_the_server_is_ready_once_all_that_was_pulled_answers(oip: Oip) -> None:
+    assert (await oip.stub.ServerReady(pb.ServerReadyRequest(), timeout=TIMEOUT_S)).ready
+
+
+async def test_metadata_and_configuration(oip: Oip) -> None:
+    server = await oip.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=TIMEOUT_S)
+    assert (server.name, server.version) == ("sensorium", "1.2.3")
+    assert list(server.extensions) == [
+        "model_configuration",
+        "statistics",
+        "model_repository(index only)",
+    ]
+    request = pb.ModelMetadataRequest(name="test/pair.sums")
+    metadata = await oip.stub.ModelMetadata(request, timeout=TIMEOUT_S)
+    assert (metadata.name, list(metadata.versions)) == ("test/pair.sums", ["1"])
+    assert metadata.platform == "onnxruntime_onnx"
+    assert [(one.name, one.datatype, list(one.shape)) for one in metadata.inputs] == [
+        ("a", "FP32", [-1, -1]),
+        ("b", "FP32", [-1, -1]),
+    ]
+    assert [one.name for one in metadata.outputs] == ["sum", "difference"]
+    config = (await oip.stub.ModelConfig(pb.ModelConfigRequest(name="line"), timeout=TIMEOUT_S)).config
+    assert (config.name, config.max_batch_size, config.backend) == ("line", 8, "onnxruntime")
+    assert config.input[0] == config_pb.ModelInput(name="x", data_type=config_pb.TYPE_FP32, dims=[16])
+    assert config.output[0] == config_pb.ModelOutput(name="y", data_type=config_pb.TYPE_FP32, dims=[4])
+    assert config.HasField("dynamic_batching")
+    assert config.instance_group[0].kind == config_pb.ModelInstanceGroup.KIND_CPU
+    assert config.parameters["digest"].string_value == oip.artifacts["line"].digest
+
+
+async def test_statistics_count_as_triton_does(oip: Oip) -> None:
+    for rows in (1, 3, 3):
+        await oip.infer(**line(rows=rows))
+    wrong = np.array([99])
+    for _ in range(2):
+        await get_violations(
+            oip,
+            model_name="pair.picks",
+            inputs=[tensor("x", wrong, "INT64")],
+            raw_input_contents=[wrong.tobytes()],
+        )
+    request = pb.ModelStatisticsRequest(name="test/line")
+    (stats,) = (await oip.stub.ModelStatistics(request, timeout=TIMEOUT_S)).model_stats
+    assert (stats.name, stats.version) == ("test/line", "1")
+    assert (stats.inference_count, stats.execution_count) == (7, 3)
+    assert stats.last_inference > 0
+    sums = stats.inference_stats
+    assert sums.success.count == sums.queue.count == sums.compute_infer.count == 3
+    assert sums.fail.count == 0
+    parts = (sums.queue, sums.compute_input, sums.compute_infer, sums.compute_output)
+    assert 0 < sum(part.ns for part in parts) <= sums.success.ns
+    assert {batch.batch_size: batch.compute_infer.count for batch in stats.batch_stats} == {1: 1, 3: 2}
+    every = (await oip.stub.ModelStatistics(pb.ModelStatisticsRequest(), timeout=TIMEOUT_S)).model_stats
+    failed = {stats.name: stats.inference_stats.fail.count for stats in every}
+    assert failed == {"line": 0, "pair.sums": 0, "pair.picks": 2}
+    both = pb.ModelStatisticsRequest(name="pair")
+    names = [stats.name for stats in (await oip.stub.ModelStatistics(both, timeout=TIMEOUT_S)).model_stats]
+    assert names == ["pair.sums", "pair.picks"]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await oip.stub.ModelStatistics(pb.ModelStatisticsRequest(name="line", version="9"), timeout=TIMEOUT_S)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
