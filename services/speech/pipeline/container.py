@@ -16,6 +16,7 @@ _MAGIC_BYTES = 12
 # arecord 2 GiB. No clip that fits a message is near that, so such a length says "until the end".
 _UNKNOWN_LENGTH = 0x7FFF0000
 _OGG_HEADER_BYTES = 27
+_BEGINS_STREAM = 2  # of a page's flags
 # Every byte with its bits in reverse order: Ogg's checksum is zlib's polynomial fed from the other end.
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
@@ -57,6 +58,7 @@ def check_pages(content: bytes) -> tuple[int, str]:
     """
     at = 0
     number = 0
+    inside = False  # behind the first pages, of which there is one per stream side by side
     while content[at : at + 4] == b"OggS":
         number += 1
         segments = content[at + 26] if at + 26 < len(content) else 0
@@ -67,6 +69,11 @@ def check_pages(content: bytes) -> tuple[int, str]:
         page = content[at:end]
         if int.from_bytes(page[22:26], "little") != _checksum(page):
             return at, f"the checksum of page {number} does not match"
+        begins = bool(page[5] & _BEGINS_STREAM)
+        if begins and inside:
+            # libsndfile would play the first stream and drop the rest without a word.
+            return at, f"another stream begins behind the first, at page {number}"
+        inside = not begins
         at = end
     if content.find(b"OggS", at) >= 0:
         return at, f"other bytes stand between page {number} and the next"

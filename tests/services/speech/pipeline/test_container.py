@@ -37,6 +37,12 @@ def test_cut_pages(keep):
     assert check_pages(OGG[: last + keep])[1].endswith("is cut off")
 
 
+def test_chained_streams_are_not_half_read():
+    end, damage = check_pages(OGG + OGG)
+    assert end == len(OGG)
+    assert damage.startswith("another stream begins")
+
+
 def test_every_changed_bit_is_found():
     for at in range(0, len(OGG), 97):
         damaged = bytearray(OGG)
