@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -29,6 +29,16 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 GrpcName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
 Address = Annotated[str, Field(pattern=_ADDRESS)]
 Scope = Annotated[str, Field(pattern=r"^[!-~]+$")]
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes no aliases: nobody needs them here, and a few lines of them stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(problem="aliases are not taken", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def is_address(text: str) -> bool:
@@ -193,7 +203,8 @@ class MeshFile:
 def read_mesh(path: Path) -> MeshFile:
     """Reads and checks `path`. Raises ConfigError with line and key of what is wrong."""
     try:
-        root = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        root = yaml.compose(path.read_text(), Loader=_Loader)
+        document = yaml.SafeLoader("").construct_document(root) if root is not None else None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -203,11 +214,15 @@ def read_mesh(path: Path) -> MeshFile:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    except (ValueError, RecursionError) as error:
+        # A date that is none, a number too long to read, brackets without end.
+        raise ConfigError(f"{path}: a value cannot be read: {error}") from error
     lines: dict[Place, int] = {(): 1}
     if root is None:
         raise ConfigError(f"{path}:1: expected a mapping with `services`, got an empty file")
     _mark(path, root, (), lines)
-    document = yaml.SafeLoader("").construct_document(root)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}:1: expected a mapping with `services`, got {type(document).__name__}")
     try:

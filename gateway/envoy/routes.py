@@ -42,8 +42,11 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
             routes += _typed_routes(mesh, service, contract.services[name], catalog)
     for service in mesh.services:
         routes += _inference_routes(mesh, service, contract.services[INFERENCE], catalog)
-    # Everything else that is gRPC is refused in words; JSON for no method was refused by the transcoder before.
+    # Everything else that is gRPC is refused in words.
     routes.append(_to_control({"prefix": "/", "grpc": {}}, None))
+    # Until it was made gRPC a request in JSON has this route, and with it the CORS rules; JSON for no method does not pass
+    # the transcoder.
+    routes.append({**_to_control({"prefix": "/"}, None), "match": {"prefix": "/"}})
     host: Json = {
         "name": "mesh",
         "domains": ["*"],

@@ -1,0 +1,116 @@
+"""What the models' names mean, given what the replicas say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.discovery.catalog import Catalog
+from gateway.discovery.roster import ModelStatus, Replica, Report, Roster, State
+from shared.errors import FailedPrecondition, NotFound
+from tests.gateway.support.toy import model
+
+
+def replica(service: str, endpoint: str, *models: Any, state: State = State.READY) -> Replica:
+    return Replica(service, endpoint, state, "", report=Report(service=service, models=models), heard=True)
+
+
+CATALOG = Catalog(
+    ["vision", "nlp", "empty"],
+    [
+        replica(
+            "vision",
+            "a:1",
+            model("cat", default_for=("Classify",)),
+            model("ocr", graphs=("ocr.det", "ocr.rec")),
+        ),
+        replica(
+            "vision",
+            "a:2",
+            model("cat", ready=False, reason="its digest differs"),
+            model("late", ready=False),
+        ),
+        replica("vision", "a:3", model("gone", default_for=("Find",)), state=State.DRAINING),
+        replica("nlp", "b:1", model("cat"), model("words")),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "found"),
+    [
+        ("words", None, ("nlp", "words")),
+        ("nlp/cat", None, ("nlp", "cat")),
+        ("cat", "vision", ("vision", "cat")),
+        ("vision/cat", "vision", ("vision", "cat")),
+        ("ocr.det", None, ("vision", "ocr.det")),
+        ("vision/ocr.rec", None, ("vision", "ocr.rec")),
+        ("gone", None, ("vision", "gone")),
+    ],
+)
+def test_names_that_mean_something(name: str, service: str | None, found: tuple[str, str]) -> None:
+    assert CATALOG.find(name, service) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("", None),
+        ("dog", None),
+        ("nlp/ocr", None),
+        ("nlp/words", "vision"),
+        ("vision/nlp/cat", None),
+        ("empty/cat", None),
+    ],
+)
+def test_names_that_mean_nothing(name: str, service: str | None) -> None:
+    with pytest.raises(NotFound):
+        CATALOG.find(name, service)
+
+
+def test_an_ambiguous_name_lists_its_candidates() -> None:
+    with pytest.raises(FailedPrecondition, match="vision/cat, nlp/cat"):
+        CATALOG.find("cat")
+    assert not CATALOG.is_unique("cat")
+    assert CATALOG.is_unique("words")
+
+
+def test_what_is_ready() -> None:
+    assert CATALOG.ready_models("vision") == {"cat", "ocr"}
+    assert CATALOG.ready_names("vision") == {"cat", "ocr", "ocr.det", "ocr.rec"}
+    assert CATALOG.default_ready("vision", "Classify") is True
+    assert CATALOG.default_ready("vision", "Find") is False
+    assert CATALOG.default_ready("vision", "Read") is None
+
+
+def test_why_something_is_not() -> None:
+    assert "of 3 replicas: 2 ready, 1 draining" in CATALOG.explain("vision", "gone").message
+    assert CATALOG.explain_service("empty") == "the gateway knows of no replica"
+
+
+def test_models_over_all_replicas() -> None:
+    found = {(known.service, known.status.name): known for known in CATALOG.models()}
+    cat = found["vision", "cat"]
+    assert (cat.status.state, cat.ready_replicas, cat.replicas) == (ModelStatus.STATE_READY, 1, 2)
+    gone = found["vision", "gone"]
+    assert (gone.status.state, gone.ready_replicas) == (ModelStatus.STATE_UNAVAILABLE, 0)
+    assert gone.status.reason == "its replica is draining"
+
+
+def test_the_roster_keeps_what_was_said_last() -> None:
+    roster = Roster()
+    roster.insert("vision", "a:1")
+    assert roster.replicas[0].state is State.UNREACHABLE
+    roster.report("vision", "a:1", Report(service="vision", models=[model("cat", ready=False)]))
+    assert roster.replicas[0].state is State.STARTING
+    roster.report("vision", "a:1", Report(service="vision", models=[model("cat")]))
+    roster.lose("vision", "a:1", "refused")
+    (lost,) = roster.replicas
+    assert (lost.state, lost.reason, lost.ready_names) == (State.UNREACHABLE, "refused", set())
+    assert [one.name for one in lost.report.models] == ["cat"]
+    roster.report("vision", "a:1", Report(service="vision", draining=True))
+    assert roster.replicas[0].state is State.DRAINING
+    roster.remove("vision", "a:1")
+    roster.report("vision", "a:1", Report(service="vision"))
+    assert roster.replicas == ()
