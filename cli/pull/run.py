@@ -44,7 +44,8 @@ def run(
                 ended = "pulled"
         except NpmMissing as error:
             ended, reason = ("failed" if named else "skipped"), str(error)
-            progress.note(f"{entry.public_name} is {ended}: {reason}")
+            what = "cannot be pulled" if named else "is skipped"
+            progress.note(f"{entry.public_name} {what}: {reason}")
         except Offline as error:
             ended, reason = "failed", str(error)
             if error.registry not in unreachable:

