@@ -112,7 +112,7 @@ class RateLimits(Section):
     # Tiers that are not listed are treated as `default`.
     tiers: dict[Name, Bucket] = {}
     # Bucket of a tier that is not listed.
-    default: Bucket = Bucket(per_s=200, burst=400)
+    default: Bucket = Bucket(per_s=1000, burst=2000)
     # Calls without a token (health), per client address.
     anonymous: Bucket = Bucket(per_s=20, burst=40)
     # Clients that have a bucket of their own at the same time. Beyond it the longest unused bucket is dropped, and

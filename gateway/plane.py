@@ -20,7 +20,7 @@ from gateway.discovery.watch import Watcher
 from gateway.envoy.admin import Admin
 from gateway.envoy.bootstrap import node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
-from gateway.envoy.files import Publisher, write_atomically
+from gateway.envoy.files import Publisher, report_rejections, write_atomically
 from gateway.envoy.filters import Json
 from gateway.envoy.listener import routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
@@ -89,6 +89,7 @@ class Plane:
         await control.start()
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._watcher.run())]
         try:
+            await self._watcher.started.wait()
             if await envoy.adopt(record, wanted.node):
                 await self._roster.wait_until_heard(_HEARING_S)
                 self._publisher.publish(self._render())
@@ -101,18 +102,20 @@ class Plane:
                 await envoy.start(wanted)
             tasks.append(asyncio.create_task(envoy.keep_alive(wanted)))
             tasks.append(asyncio.create_task(self._publisher.follow(self._roster.changes(), self._render)))
+            tasks.append(asyncio.create_task(report_rejections(admin)))
             write_atomically(self._address_file, f"{address}\n".encode(), mode=0o644)
             self._log.info("ready", address=address, admin=f"127.0.0.1:{admin_port}", envoy=envoy.pid)
             await _wait_for_stop(stop, tasks)
         finally:
-            self._log.info("draining")
-            self._address_file.unlink(missing_ok=True)
+            # If this is an error and nobody asked to stop, Envoy serves on, for the next control plane to adopt.
             self._view.set_draining()
-            await _cancel(tasks[1:])
-            await envoy.stop(settings.drain_timeout_s)
-            await _cancel(tasks[:1])
+            await _cancel(tasks)
+            # Before the drain, which would wait for those who watch our health.
             await control.stop()
-            self._log.info("stopped")
+        self._log.info("draining")
+        self._address_file.unlink(missing_ok=True)
+        await envoy.stop(settings.drain_timeout_s)
+        self._log.info("stopped")
 
     def _addresses(self, record: Record | None) -> tuple[str, int]:
         """Where to listen; a free port, where one is asked for, is that of the Envoy that may still run."""

@@ -36,6 +36,8 @@ class Watcher:
         self._watches: dict[Endpoint, asyncio.Task[None]] = {}
         # The same replica may be named by two memberships; it is there until the last one drops it.
         self._counts: dict[Endpoint, int] = {}
+        # Set when the roster has everybody that was there at the start.
+        self.started = asyncio.Event()
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -43,6 +45,9 @@ class Watcher:
             async with asyncio.TaskGroup() as group:
                 for membership in self._memberships:
                     group.create_task(self._follow(membership, group))
+                # A membership tells of all it has before it waits for the first time: one turn of the loop.
+                await asyncio.sleep(0)
+                self.started.set()
         finally:
             self._watches.clear()
 

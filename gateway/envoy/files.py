@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+from gateway.envoy.admin import Admin, AdminError
 from gateway.envoy.filters import Json
 from shared.telemetry.logging import get_logger
 
 # Changes within this time are one: a replica that comes up reports several. The first of a burst is not held back.
 COALESCE_S = 0.1
+# Between looks at whether Envoy took what was written.
+REPORT_S = 5.0
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -24,9 +27,26 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             file.write(content)
         Path(name).chmod(mode)
         Path(name).replace(path)
-    except BaseException:
+    finally:
+        # After the rename there is nothing of that name.
         Path(name).unlink(missing_ok=True)
-        raise
+
+
+async def report_rejections(admin: Admin, every_s: float = REPORT_S) -> None:
+    """Says so in the log when Envoy did not take a file: it goes on with the one before. Runs until cancelled."""
+    log = get_logger("envoy")
+    known: dict[str, int] = {}
+    while True:
+        try:
+            found = await admin.stats("update_rejected$")
+        except AdminError:
+            # It is being restarted; its counts begin anew.
+            found = {}
+        for name, count in found.items():
+            if count > known.get(name, 0):
+                log.error("update rejected", stat=name, count=count, hint="the reason stands in envoy.log")
+        known = found
+        await asyncio.sleep(every_s)
 
 
 class Publisher:

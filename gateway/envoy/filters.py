@@ -300,20 +300,21 @@ def _model_name(contract: Contract, descriptors: Path) -> Json:
 
 
 def _stamp(mesh: Mesh, contract: Contract) -> Json:
-    bounds: dict[str, Timeouts] = {"": mesh.timeouts}
+    bounds = {"": _milliseconds(mesh.timeouts)}
     for service in mesh.services:
         timeouts = service.timeouts or mesh.timeouts
         for name in service.grpc:
-            bounds[name] = timeouts
+            bounds[name] = _milliseconds(timeouts)
             for method in contract.services[name]:
                 if method.streaming:
                     # A stream lasts as long as there is something to say.
-                    bounds[method.path] = timeouts.model_copy(update={"default_s": timeouts.max_s})
+                    bounds[method.path] = (bounds[name][1], bounds[name][1])
     for service_name in (HEALTH, *REFLECTIONS):
-        bounds[service_name] = mesh.timeouts.model_copy(update={"default_s": mesh.timeouts.max_s})
+        # Watches have no end of their own.
+        bounds[service_name] = (0, bounds[""][1])
     lines = [
-        f'["{key}"] = {{ {round(value.default_s * 1000)}, {round(value.max_s * 1000)} }},'
-        for key, value in bounds.items()
+        f'["{key}"] = {{ {default_ms}, {max_ms} }},'
+        for key, (default_ms, max_ms) in bounds.items()
         if re.fullmatch(r"[\w./]*", key)
     ]
     code = "local BOUNDS = { " + " ".join(lines) + " }\n" + STAMP.read_text()
@@ -321,3 +322,7 @@ def _stamp(mesh: Mesh, contract: Contract) -> Json:
         "name": "envoy.filters.http.lua",
         "typed_config": {"@type": f"{_HTTP}.lua.v3.Lua", "default_source_code": {"inline_string": code}},
     }
+
+
+def _milliseconds(timeouts: Timeouts) -> tuple[int, int]:
+    return round(timeouts.default_s * 1000), round(timeouts.max_s * 1000)

@@ -75,6 +75,8 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
     return {
         "name": "mesh",
         "address": render_address(address),
+        # What a drain closes; the admin listener stays to be asked.
+        "traffic_direction": "INBOUND",
         # A second gateway on this port must fail, and not share it.
         "enable_reuse_port": False,
         # What filters may hold of one message; above it they answer 413.

@@ -205,7 +205,7 @@ class Envoy:
         try:
             # Open connections are told to go with their next answer, new ones are refused.
             await self._admin.post("/healthcheck/fail")
-            await self._admin.post("/drain_listeners")
+            await self._admin.post("/drain_listeners?inboundonly")
             deadline_s = time.monotonic() + drain_timeout_s
             while time.monotonic() < deadline_s:
                 active = await self._admin.stats("^http.mesh.downstream_rq_active$")

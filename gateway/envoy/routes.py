@@ -148,7 +148,13 @@ def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str
 def _to_control(match: Json, scope: str | None) -> Json:
     return {
         "match": {**match, "grpc": {}},
-        "route": {"cluster": CONTROL, "timeout": "0s", "max_stream_duration": {"max_stream_duration": "0s"}},
+        # No bound on how long a watch lasts or stays silent; the others answer at once.
+        "route": {
+            "cluster": CONTROL,
+            "timeout": "0s",
+            "idle_timeout": "0s",
+            "max_stream_duration": {"max_stream_duration": "0s"},
+        },
         "typed_per_filter_config": {RBAC_BY_MODEL: allow(scope)},
     }
 

@@ -15,16 +15,19 @@ function envoy_on_request(handle)
 
   local path = headers:get(":path") or ""
   local bounds = BOUNDS[path] or BOUNDS[string.match(path, "^/([^/]+)/") or ""] or BOUNDS[""]
+  -- 0: it lasts as long as the caller wants, as a watch does.
   local timeout = bounds[1]
   -- Not grpc-timeout: by now Envoy has put the route's maximum there, where the caller sent none.
   local count, unit = string.match(headers:get("x-sensorium-timeout") or "", "^(%d+)([HMSmun])$")
   if count and #count <= 8 then
     timeout = math.min(tonumber(count) * MILLISECONDS[unit], bounds[2])
   end
-  timeout = math.floor(timeout)
-  local start = tonumber(headers:get("x-sensorium-start")) or handle:timestamp()
-  headers:replace("x-sensorium-deadline", string.format("%d", start + timeout))
-  headers:replace("grpc-timeout", string.format("%dm", timeout))
+  if timeout > 0 or count then
+    timeout = math.floor(timeout)
+    local start = tonumber(headers:get("x-sensorium-start")) or handle:timestamp()
+    headers:replace("x-sensorium-deadline", string.format("%d", start + timeout))
+    headers:replace("grpc-timeout", string.format("%dm", timeout))
+  end
   headers:remove("x-sensorium-start")
   headers:remove("x-sensorium-timeout")
 

@@ -10,10 +10,18 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sensorium.mesh.v1 import mesh_service_pb2
 
+from shared.rpc.replica import Replica
 from tests.gateway.support.running import PATIENCE_S, Gateway, eventually, say
+from tests.gateway.support.toy import say as answer
+from tests.gateway.support.toy import toy
+from tests.support.serving import serving
+from tests.support.waiting import take, within
 
 NewGateway = Callable[..., Gateway]
 
@@ -36,6 +44,42 @@ async def test_ctrl_c_ends_everything_cleanly(new_gateway: NewGateway) -> None:
     assert not is_alive(envoy)
     assert not (gateway.run / "address").exists()
     assert "Traceback" not in gateway.log()
+
+
+async def test_a_stop_waits_for_calls_in_flight_and_not_for_watchers(new_gateway: NewGateway) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: Any, context: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await answer(request, context)
+
+    gateway = new_gateway()
+    gateway.start()
+    async with serving(toy(hold), replica=Replica("toy")) as running, gateway.channel() as opened:
+        gateway.write_endpoint("toy", running.address)
+        await gateway.until_state("toy", running.address, mesh_service_pb2.MeshReplica.STATE_READY)
+        await gateway.until_healthy("toy")
+        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest())
+        await take(aiter(watch))
+        call = asyncio.create_task(say(gateway, text="last"))
+        await within(begun.wait())
+        stopped = asyncio.create_task(asyncio.to_thread(gateway.stop))
+
+        async def refuses() -> bool:
+            host, _, port = gateway.address.rpartition(":")
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
+        await eventually(refuses, "no new connection is taken")
+        assert not stopped.done()
+        go_on.set()
+        assert (await within(call)).text == "last"
+        assert await within(stopped) == 0
 
 
 async def test_envoy_is_restarted_where_it_was(new_gateway: NewGateway) -> None:

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -103,12 +102,11 @@ async def test_tiny_deadlines_and_failing_calls_eject_nobody(gateway: Gateway) -
 class Flock:
     """Replica processes of one service, each brought back elsewhere after it is killed."""
 
-    def __init__(self, gateway: Gateway, folder: Path, size: int) -> None:
-        self._gateway, self._folder, self._generation = gateway, folder, 0
+    def __init__(self, gateway: Gateway, size: int) -> None:
+        self._gateway = gateway
         self.replicas = [self._spawn(n) for n in range(size)]
 
     def _spawn(self, place: int) -> subprocess.Popen[bytes]:
-        self._generation += 1
         address_file = self._gateway.state / "run" / "endpoints" / "toy" / str(place)
         address_file.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.gateway.support.replica", "toy", str(address_file)]
@@ -130,10 +128,15 @@ class Flock:
 
 
 @pytest.fixture
-def flock(gateway: Gateway, tmp_path: Path) -> Iterator[Flock]:
-    made = Flock(gateway, tmp_path, 2)
+async def flock(gateway: Gateway) -> AsyncIterator[Flock]:
+    made = Flock(gateway, 2)
     yield made
     made.end()
+
+    async def all_gone() -> bool:
+        return not await gateway.replicas("toy")
+
+    await eventually(all_gone, "the replicas are forgotten")
 
 
 async def test_no_call_is_lost_while_replicas_are_killed(gateway: Gateway, flock: Flock) -> None:

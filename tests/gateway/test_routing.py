@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
 from sensorium.mesh.v1 import mesh_service_pb2, mesh_service_pb2_grpc
 from sensorium.oip.v2 import inference_pb2, inference_pb2_grpc
 
@@ -14,6 +16,7 @@ from tests.gateway.support.running import Gateway, eventually, say
 from tests.gateway.support.toy import inference, model, toy
 from tests.gateway.support.toy import say as answer
 from tests.support.serving import get_details, get_status
+from tests.support.waiting import take, within
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -257,3 +260,40 @@ async def test_reflection_describes_what_the_gateway_has_no_stubs_of(gateway: Ga
             for one in answers[1].file_descriptor_response.file_descriptor_proto
         ]
         assert "toy/v1/toy.proto" in {one.name for one in files}
+
+
+async def test_a_replica_on_a_unix_socket(gateway: Gateway, tmp_path: Path) -> None:
+    async with gateway.replica(address=f"unix:{tmp_path}/toy.sock"):
+        assert (await say(gateway, text="socket")).text == "socket"
+
+
+async def test_a_server_that_is_none_of_ours_can_be_a_replica(gateway: Gateway) -> None:
+    """It answers health and its own rpcs, and knows nothing of models."""
+    server = grpc.aio.server()
+    toy()(server)
+    servicer = health_aio.HealthServicer()
+    await servicer.set("", SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await within(server.start())
+    written = gateway.write_endpoint("toy", address)
+    try:
+        await gateway.until_state("toy", address, mesh_service_pb2.MeshReplica.STATE_READY)
+        await gateway.until_healthy("toy")
+        assert (await say(gateway, text="stranger")).text == "stranger"
+    finally:
+        written.unlink()
+        await gateway.until_state("toy", address, None)
+        await within(server.stop(0))
+
+
+async def test_who_watches_the_health_hears_of_changes(gateway: Gateway) -> None:
+    async with gateway.channel() as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        call = stub.Watch(health_pb2.HealthCheckRequest(service="toy/echo"))
+        watch = aiter(call)
+        assert (await take(watch)).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        async with gateway.replica():
+            assert (await take(watch)).status == SERVING
+        assert (await take(watch)).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        call.cancel()
