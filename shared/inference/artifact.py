@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,9 @@ __all__ = [
 # be at work.
 _STALE_S = 3600.0
 _PARTIAL = ".partial-"
+# numpy reads an array's header with `ast.literal_eval`, and CPython 3.11 counts that function's depth for all threads
+# together: two threads in it fail now and then with a SystemError. Models that load at the same time take turns.
+_NUMPY_HEADERS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class Artifact:
             ArtifactError: the file is missing or not a plain .npz.
         """
         try:
-            with np.load(self.folder / GOLDEN, allow_pickle=False) as golden:
+            with _NUMPY_HEADERS, np.load(self.folder / GOLDEN, allow_pickle=False) as golden:
                 return {key: golden[key] for key in golden.files}
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{GOLDEN} cannot be read: {error}") from error

@@ -17,9 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
+from shared.inference.batch import Joiner, UnevenOutputError, split
 from shared.inference.datatypes import Array
 from shared.inference.manifest import Graph
 from shared.inference.session import RunError, RunOptions, Session
@@ -36,10 +35,6 @@ _log = get_logger("inference")
 _NEWEST = 0.1
 # Bounds of the advice when to come back after a refusal.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
-
-
-class _UnevenOutput(Exception):
-    """A batch's output has another number of rows than went in: the graph has no batch axis after all."""
 
 
 class Batcher:
@@ -70,6 +65,7 @@ class Batcher:
         self._session = session
         self._inputs = tuple(tensor.name for tensor in graph.inputs)
         self._outputs = tuple(tensor.name for tensor in graph.outputs)
+        self._joiner = Joiner(self._inputs)
         self._max_rows = max(max_batch_size, 1)
         self.max_queue_delay_s = max_queue_delay_s
         self._worthwhile_rows = worthwhile_rows
@@ -296,41 +292,16 @@ class Batcher:
     def _compute(
         self, items: list[Item], options: RunOptions, started_ns: int
     ) -> tuple[list[dict[str, Array]], BatchTimes]:
-        wanted = items[0].outputs
-        if len(items) == 1:
-            feed = dict(zip(self._inputs, items[0].inputs, strict=True))
-        else:
-            columns = zip(*(item.inputs for item in items), strict=True)
-            feed = {name: np.concatenate(arrays) for name, arrays in zip(self._inputs, columns, strict=True)}
+        feed = self._joiner.join([item.inputs for item in items])
         joined_ns = time.monotonic_ns()
-        results = self._session.run(feed, wanted, options)
+        results = self._session.run(feed, items[0].outputs, options)
         ran_ns = time.monotonic_ns()
-        for result in results:
-            # Batch-mates share this memory, each through his own rows of it: nobody may write there.
-            result.flags.writeable = False
-        outputs = self._split(items, wanted, results)
+        outputs = split(items[0].outputs, results, [item.rows for item in items])
         done_ns = time.monotonic_ns()
         return outputs, BatchTimes(joined_ns - started_ns, ran_ns - joined_ns, done_ns - ran_ns)
 
-    def _split(
-        self, items: list[Item], wanted: tuple[str, ...], results: list[Array]
-    ) -> list[dict[str, Array]]:
-        if len(items) == 1:
-            return [dict(zip(wanted, results, strict=True))]
-        rows = sum(item.rows for item in items)
-        for name, result in zip(wanted, results, strict=True):
-            if not result.shape or result.shape[0] != rows:
-                raise _UnevenOutput(f"output {name!r} has shape {list(result.shape)} for {rows} rows")
-        outputs = []
-        start = 0
-        for item in items:
-            end = start + item.rows
-            outputs.append({name: result[start:end] for name, result in zip(wanted, results, strict=True)})
-            start = end
-        return outputs
-
     def _settle_failure(self, items: list[Item], error: Exception) -> None:
-        if isinstance(error, _UnevenOutput):
+        if isinstance(error, UnevenOutputError):
             _log.warning(
                 "graph has no batch axis, runs alone from now on", model=self.name, reason=str(error)
             )

@@ -74,7 +74,7 @@ CONTENTS_FIELDS: Mapping[str, str] = {
 _LENGTH = struct.Struct("<I")  # before each element of a raw BYTES tensor
 
 
-def decode_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Array:
+def decode_raw(datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
     """Read a tensor's raw bytes: a read-only view of them, or an object array of `str` for BYTES.
 
     Nothing is allocated by `shape` before the byte count is known to fit it.
@@ -85,7 +85,7 @@ def decode_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Array:
     """
     count = math.prod(shape)
     if datatype == "BYTES":
-        return _decode_bytes(count, raw).reshape(tuple(shape))
+        return _decode_bytes(count, bytes(raw)).reshape(tuple(shape))
     dtype = NUMPY_TYPES[datatype]
     if len(raw) != count * dtype.itemsize:
         raise ValueError(f"{len(raw)} bytes")

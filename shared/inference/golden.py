@@ -75,7 +75,7 @@ def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> 
     one_s, two_s = _time_runs(graph, inputs, _double(inputs))
     per_row_s = max((two_s - one_s) / rows, 1e-9)
     fixed_s = max(one_s - per_row_s * rows, 0.0)
-    return min(max(math.ceil(fixed_s / (_FIXED_SHARE * per_row_s)), 1), graph.max_batch_size)
+    return min(max(int(fixed_s / (_FIXED_SHARE * per_row_s)), 1), graph.max_batch_size)
 
 
 def _time_runs(graph: LoadedGraph, one: Mapping[str, Array], two: Mapping[str, Array]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ Parameters that ask for something this server does not do are refused, and so ar
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,11 @@ class RequestReader:
             if tensor.dtype != "BYTES"
         }
 
-    def read_plain(self, request: pb.ModelInferRequest) -> Asked | None:
+    def read_plain(self, request: pb.ModelInferRequest, raw: Sequence[bytes | memoryview]) -> Asked | None:
         """Read a request that is raw numbers and nothing unusual: a tenth of the time of `read`, and no copies.
 
         None where anything is out of the ordinary, right or wrong: `read` knows.
         """
-        raw = request.raw_input_contents
         if request.parameters or not len(raw) == len(request.inputs) == len(self._inputs):
             return None
         inputs: dict[str, Array] = {}
@@ -102,8 +101,10 @@ class RequestReader:
             wanted[asked.name] = None
         return Asked(inputs, tuple(wanted), raw=True)
 
-    def read(self, request: pb.ModelInferRequest) -> Asked:
+    def read(self, request: pb.ModelInferRequest, raw: Sequence[bytes | memoryview]) -> Asked:
         """Check a request against the graph's signature and decode its tensors, raw or typed.
+
+        `raw` are its `raw_input_contents`, which may lie beside it.
 
         Rows are not counted here but by the batcher.
 
@@ -113,8 +114,6 @@ class RequestReader:
         wrong: list[InvalidArgument] = []
         wrong += _check_parameters("parameters", request.parameters, _IGNORED_OF_CALL)
         outputs = _read_outputs(request, self._graph, self._name, wrong)
-        # Taken out once: every look at a bytes field of a message makes a copy of it.
-        raw = list(request.raw_input_contents)
         if raw and len(raw) != len(request.inputs):
             wrong.append(
                 InvalidArgument(
@@ -186,7 +185,7 @@ def _check_input(
 
 
 def _decode(
-    index: int, sent: pb.ModelInferRequest.InferInputTensor, tensor: Tensor, raw: list[bytes]
+    index: int, sent: pb.ModelInferRequest.InferInputTensor, tensor: Tensor, raw: Sequence[bytes | memoryview]
 ) -> Array:
     """The elements of one tensor whose datatype and shape are right."""
     shape = list(sent.shape)

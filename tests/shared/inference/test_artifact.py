@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,3 +207,24 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in (tmp_path / "line").iterdir()] == ["1"]
     verify(read_artifact(before.folder))
+
+
+def test_golden_files_can_be_read_by_many_threads(tmp_path: Path) -> None:
+    """Threads change places at every garbage collection here, which finds at once what else takes a day."""
+    artifact = write_model(tmp_path, "line", linear())
+
+    def give_way(phase: str, info: dict[str, int]) -> None:
+        time.sleep(1e-5)
+
+    def read(depth: int) -> bool:
+        return read(depth - 1) if depth else len(artifact.read_golden()) == 2
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(give_way)
+    gc.set_threshold(7)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            assert all(pool.map(read, [0, 3, 5] * 140))
+    finally:
+        gc.callbacks.remove(give_way)
+        gc.set_threshold(*thresholds)

@@ -25,6 +25,7 @@ from shared.inference.datatypes import (
     encode_raw,
 )
 from shared.inference.oip import InferenceServicer
+from shared.inference.oip_message import add_to_server
 from shared.inference.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import WEIGHTS, identity, linear, picky, two_of_each, write_model
@@ -58,9 +59,7 @@ async def served(models_dir: Path, front: str = "native", catalog: Any = None) -
     repository = Repository(models_dir, "test", settings, catalog or {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository, server_version="1.2.3")
-    async with serving(
-        lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server), front=front
-    ) as running:
+    async with serving(lambda server: add_to_server(servicer, server), front=front) as running:
         yield Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, artifacts)
     await within(repository.close())
 
@@ -160,6 +159,42 @@ async def test_large_typed_and_text_tensors_are_read_off_the_loop(tmp_path: Path
             reply = await oip.infer(model_name=model, inputs=[tensor("x", array, datatype, typed=True)])
             back = decode_contents(datatype, reply.outputs[0].shape, reply.outputs[0].contents)
             np.testing.assert_array_equal(back, array)
+
+
+async def test_large_raw_tensors_are_read_wherever_they_lie(tmp_path: Path, front: str) -> None:
+    write_model(tmp_path, "numbers", identity("FP32"))
+    numbers = np.arange(20_000, dtype=np.float32)[None]
+    async with served(tmp_path, front) as oip:
+        for length in range(5):
+            reply = await oip.infer(
+                model_name="numbers",
+                id="i" * length,
+                inputs=[tensor("x", numbers)],
+                raw_input_contents=[numbers.tobytes()],
+            )
+            assert reply.raw_output_contents[0] == numbers.tobytes()
+            assert reply.id == "i" * length
+        violations = await get_violations(
+            oip, model_name="numbers", inputs=[tensor("x", numbers)], raw_input_contents=[bytes(79_999)]
+        )
+        assert "expected 80000 bytes" in violations["raw_input_contents[0]"]
+
+
+async def test_generated_registration_works_as_well(tmp_path: Path) -> None:
+    write_model(tmp_path, "numbers", identity("FP32"))
+    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    await within(repository.load_all())
+    servicer = InferenceServicer(repository)
+    numbers = np.arange(20_000, dtype=np.float32)[None]
+    async with serving(
+        lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
+    ) as running:
+        oip = Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, {})
+        reply = await oip.infer(
+            model_name="numbers", inputs=[tensor("x", numbers)], raw_input_contents=[numbers.tobytes()]
+        )
+        assert reply.raw_output_contents[0] == numbers.tobytes()
+    await within(repository.close())
 
 
 async def test_outputs_come_as_asked_for(oip: Oip) -> None:

@@ -60,9 +60,9 @@ def requests(draw: st.DrawFn) -> pb.ModelInferRequest:
 def test_what_is_read_the_short_way_is_what_the_long_way_reads(
     reader: RequestReader, request: pb.ModelInferRequest
 ) -> None:
-    short = reader.read_plain(request)
+    short = reader.read_plain(request, request.raw_input_contents)
     try:
-        long = reader.read(request)
+        long = reader.read(request, request.raw_input_contents)
     except ClientError:
         assert short is None
         return
@@ -81,7 +81,7 @@ def test_the_usual_request_is_read_the_short_way() -> None:
         outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="y")],
         raw_input_contents=[array.tobytes()],
     )
-    asked = READERS[0].read_plain(request)
+    asked = READERS[0].read_plain(request, request.raw_input_contents)
     assert asked is not None
     np.testing.assert_array_equal(asked.inputs["x"], array)
     assert (asked.outputs, asked.raw) == (("y",), True)

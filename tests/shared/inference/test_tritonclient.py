@@ -7,10 +7,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
-
 from shared.inference.datatypes import NUMPY_TYPES
 from shared.inference.oip import InferenceServicer
+from shared.inference.oip_message import add_to_server
 from shared.inference.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import identity, picky, two_of_each, write_model
@@ -28,9 +27,7 @@ async def test_tritonclient_speaks_every_datatype(tmp_path: Path, front: str) ->
     repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository)
-    async with serving(
-        lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server), front=front
-    ) as running:
+    async with serving(lambda server: add_to_server(servicer, server), front=front) as running:
         process = await asyncio.create_subprocess_exec(
             PYTHON,
             SCRIPT,

@@ -1,0 +1,86 @@
+"""Putting a batch together and taking it apart: rows in, rows out.
+
+Here: arrays only. Not here: who is in a batch (`waiting.py`), when it runs (`batcher.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.inference.datatypes import Array
+
+
+class UnevenOutputError(Exception):
+    """A batch's output has another number of rows than went in: the graph has no batch axis after all."""
+
+
+class Joiner:
+    """Makes the inputs of a run out of those of its items, in memory that the next run uses again.
+
+    Fresh memory for every batch of images costs more than the copy: the kernel clears each page first. One run at a
+    time: what `join` gives is overwritten by the next `join`.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names` are the graph's inputs, in the order in which items bring them."""
+        self._names = tuple(names)
+        # Grows to the largest batch that was seen.
+        self._memory = {name: np.empty(0, np.uint8) for name in names}
+
+    def join(self, items: Sequence[tuple[Array, ...]]) -> dict[str, Array]:
+        """Every input by name, with the rows of all items; an item alone is passed on as it is."""
+        if len(items) > 1:
+            columns = zip(self._names, zip(*items, strict=True), strict=True)
+            return {name: self._concatenate(name, arrays) for name, arrays in columns}
+        # Views of a received message lie anywhere; ONNX Runtime wants each element on its own boundary.
+        return {
+            name: array if array.flags.aligned else self._copy(name, array)
+            for name, array in zip(self._names, items[0], strict=True)
+        }
+
+    def _concatenate(self, name: str, arrays: tuple[Array, ...]) -> Array:
+        first = arrays[0]
+        if first.dtype.hasobject:
+            return np.concatenate(arrays)
+        shape = (sum(array.shape[0] for array in arrays), *first.shape[1:])
+        return np.concatenate(arrays, out=self._reserve(name, shape, first.dtype))
+
+    def _copy(self, name: str, array: Array) -> Array:
+        copied = self._reserve(name, array.shape, array.dtype)
+        np.copyto(copied, array)
+        return copied
+
+    def _reserve(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array of this shape in the input's memory."""
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if self._memory[name].nbytes < n_bytes:
+            self._memory[name] = np.empty(n_bytes, np.uint8)
+        return self._memory[name][:n_bytes].view(dtype).reshape(shape)
+
+
+def split(names: Sequence[str], results: Sequence[Array], rows: Sequence[int]) -> list[dict[str, Array]]:
+    """Each item's rows of every result, as read-only views; an item alone gets the results as they are.
+
+    Raises:
+        UnevenOutputError: a result has not as many rows as all items together.
+    """
+    for result in results:
+        # Batch-mates share this memory, each through his own rows of it: nobody may write there.
+        result.flags.writeable = False
+    if len(rows) == 1:
+        return [dict(zip(names, results, strict=True))]
+    total = sum(rows)
+    for name, result in zip(names, results, strict=True):
+        if not result.shape or result.shape[0] != total:
+            raise UnevenOutputError(f"output {name!r} has shape {list(result.shape)} for {total} rows")
+    answers = []
+    start = 0
+    for count in rows:
+        end = start + count
+        answers.append({name: result[start:end] for name, result in zip(names, results, strict=True)})
+        start = end
+    return answers
