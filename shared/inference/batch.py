@@ -6,16 +6,52 @@ Here: arrays only. Not here: who is in a batch (`waiting.py`), when it runs (`ba
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from shared.errors import InvalidArgument
 from shared.inference.datatypes import Array
 
 
 class UnevenOutputError(Exception):
     """A batch's output has another number of rows than went in: the graph has no batch axis after all."""
+
+
+def count_rows(inputs: Mapping[str, Array], max_rows: int, name: str) -> int:
+    """Rows that all inputs of one item have in common; `name` is the graph's, for messages.
+
+    Raises:
+        InvalidArgument: an input has no rows, more than `max_rows`, or other than those before it.
+    """
+    rows = -1
+    for array in inputs.values():
+        shape = array.shape
+        if not shape or not 0 < shape[0] <= max_rows or rows not in (-1, shape[0]):
+            raise _explain_rows(inputs, max_rows, name)
+        rows = shape[0]
+    return rows
+
+
+def _explain_rows(inputs: Mapping[str, Array], max_rows: int, name: str) -> InvalidArgument:
+    """What is wrong with the first input whose rows are not right."""
+    before, rows = "", 0
+    for index, (key, array) in enumerate(inputs.items()):
+        where, got = f"inputs[{index}].shape", f"shape {list(array.shape)}"
+        if not array.shape or array.shape[0] == 0:
+            return InvalidArgument(where, expected=f"at least 1 row in {key!r}", got=got)
+        if array.shape[0] > max_rows:
+            return InvalidArgument(
+                where,
+                expected=f"at most {max_rows} rows ({name}'s max_batch_size) in {key!r}",
+                got=f"{array.shape[0]} rows",
+                fix=f"send them in calls of at most {max_rows}",
+            )
+        if before and array.shape[0] != rows:
+            return InvalidArgument(where, expected=f"{rows} rows in {key!r} as in {before!r}", got=got)
+        before, rows = key, array.shape[0]
+    raise AssertionError(f"the rows of {name}'s inputs are right")
 
 
 class Joiner:

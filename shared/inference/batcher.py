@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
-from shared.inference.batch import Joiner, UnevenOutputError, split
+from shared.inference.batch import Joiner, UnevenOutputError, count_rows, split
 from shared.inference.datatypes import Array
 from shared.inference.manifest import Graph
 from shared.inference.session import RunError, RunOptions, Session
@@ -134,7 +134,7 @@ class Batcher:
         wanted = tuple(outputs) or self._outputs
         rows, kind = 1, None
         if self.max_batch_size:
-            rows = self._count_rows(inputs, arrays)
+            rows = count_rows(inputs, self.max_batch_size, self.name)
             kind = (wanted, *((array.dtype.char, array.shape[1:]) for array in arrays))
         return Item(
             inputs=arrays,
@@ -146,34 +146,6 @@ class Batcher:
             queued_ns=time.monotonic_ns(),
             n_bytes=sum(array.nbytes for array in arrays),
         )
-
-    def _count_rows(self, inputs: Mapping[str, Array], arrays: tuple[Array, ...]) -> int:
-        """Rows that all inputs have in common."""
-        shape = arrays[0].shape
-        rows = int(shape[0]) if shape else 0
-        if not 0 < rows <= self.max_batch_size or any(array.shape[:1] != shape[:1] for array in arrays):
-            raise self._explain_rows(inputs)
-        return rows
-
-    def _explain_rows(self, inputs: Mapping[str, Array]) -> InvalidArgument:
-        """What is wrong with the rows of the first input that is not right."""
-        before = ""
-        rows = 0
-        for index, (name, array) in enumerate(inputs.items()):
-            where, got = f"inputs[{index}].shape", f"shape {list(array.shape)}"
-            if not array.shape or array.shape[0] == 0:
-                return InvalidArgument(where, expected=f"at least 1 row in {name!r}", got=got)
-            if array.shape[0] > self.max_batch_size:
-                return InvalidArgument(
-                    where,
-                    expected=f"at most {self.max_batch_size} rows ({self.name}'s max_batch_size) in {name!r}",
-                    got=f"{array.shape[0]} rows",
-                    fix=f"send them in calls of at most {self.max_batch_size}",
-                )
-            if before and array.shape[0] != rows:
-                return InvalidArgument(where, expected=f"{rows} rows in {name!r} as in {before!r}", got=got)
-            before, rows = name, array.shape[0]
-        raise AssertionError(f"the rows of {self.name}'s inputs are right")
 
     def _enter(self, item: Item) -> None:
         with self._changed:

@@ -33,7 +33,9 @@ class InferenceSettings(Settings):
     intra_op_threads: int = Field(default_factory=count_cores, ge=1, le=1024)
     """Threads of each session; default: the cores. Replicas x threads should be the machine's cores."""
     spinning: bool = False
-    """Whether idle intra-op threads wait in a loop. Good only for a replica that has the machine for itself."""
+    """Whether idle intra-op threads wait in a loop instead of sleeping. Good only for a replica that has the machine
+    for itself: beside other work on two cores, EfficientNet with two threads took 15 ms of CPU instead of 9, and at 20
+    calls a second 39 instead of 10."""
     max_batch_size: int | None = Field(default=None, ge=1)
     """Most rows of a batch, where it is to be fewer than the artifact allows."""
     max_queue_delay_s: float = Field(default=0.0, ge=0, le=10)
