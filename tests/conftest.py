@@ -5,6 +5,7 @@ Nothing is skipped when weights are missing: `make models` fetches them, and a t
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from cli.pull.samples import Sample, fetch_sample
 from shared.settings import state_dir
 
 ROOT = Path(__file__).parent.parent
+
+# A shell that starts us in the background has SIGINT ignored, and what we start would inherit that: Ctrl-C could not be tested.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
