@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from sensorium.nlp.v1 import nlp_service_pb2_grpc
-from sensorium.oip.v2 import inference_pb2_grpc
 
 from services.nlp.limits import describe, read_max_tokens
 from services.nlp.servicer import NlpServicer
 from services.nlp.settings import NlpSettings
 from shared.inference.catalog import read_catalog
 from shared.inference.oip import InferenceServicer
+from shared.inference.oip_message import add_to_server
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica
@@ -48,7 +48,7 @@ async def build() -> Server:
         replica=replica,
         register=[
             lambda server: nlp_service_pb2_grpc.add_NlpServiceServicer_to_server(nlp, server),
-            lambda server: inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tensors, server),
+            lambda server: add_to_server(tensors, server),
         ],
     )
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from sensorium.oip.v2 import inference_pb2_grpc
 from sensorium.speech.v1 import speech_service_pb2_grpc
 
 from services.speech.limits import describe
@@ -10,6 +9,7 @@ from services.speech.servicer import SpeechServicer
 from services.speech.settings import SpeechSettings
 from shared.inference.catalog import read_catalog
 from shared.inference.oip import InferenceServicer
+from shared.inference.oip_message import add_to_server
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica
@@ -41,7 +41,7 @@ async def build() -> Server:
         replica=replica,
         register=[
             lambda server: speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(speech, server),
-            lambda server: inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tensors, server),
+            lambda server: add_to_server(tensors, server),
         ],
     )
 

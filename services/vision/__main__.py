@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from sensorium.oip.v2 import inference_pb2_grpc
 from sensorium.vision.v1 import vision_service_pb2_grpc
 
 from services.vision.limits import describe
@@ -10,6 +9,7 @@ from services.vision.servicer import VisionServicer
 from services.vision.settings import VisionSettings
 from shared.inference.catalog import read_catalog
 from shared.inference.oip import InferenceServicer
+from shared.inference.oip_message import add_to_server
 from shared.inference.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica
@@ -41,7 +41,7 @@ async def build() -> Server:
         replica=replica,
         register=[
             lambda server: vision_service_pb2_grpc.add_VisionServiceServicer_to_server(vision, server),
-            lambda server: inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(tensors, server),
+            lambda server: add_to_server(tensors, server),
         ],
     )
 
