@@ -207,6 +207,8 @@ class Batcher:
     def _work(self) -> None:
         while (items := self._take()) is not None:
             self._run(items)
+            # What was answered is not held while nothing comes.
+            del items
         self._call_loop(self._ended.set_result, None)
 
     def _take(self) -> list[Item] | None:
