@@ -128,7 +128,8 @@ class Limits(Section):
     max_connections: int = Field(default=4_096, ge=1)
     # Calls in flight on one HTTP/2 connection.
     max_streams: int = Field(default=256, ge=1, le=100_000)
-    # At 90 % of it the largest calls are reset, at 98 % none is accepted. Several messages must fit.
+    # Memory for messages under way. At 85 % of it new calls are refused, from 95 % on the largest are reset. Several
+    # messages must fit.
     max_heap_bytes: int = Field(default=2048 * MIB, ge=64 * MIB)
     # A connection without calls is closed after this long.
     idle_s: float = Field(default=600.0, gt=0)

@@ -17,11 +17,11 @@ from gateway.control.view import View
 from gateway.discovery.membership import FolderMembership, StaticMembership
 from gateway.discovery.roster import Roster
 from gateway.discovery.watch import Watcher
+from gateway.envoy import Json
 from gateway.envoy.admin import Admin
 from gateway.envoy.bootstrap import node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
 from gateway.envoy.files import Publisher, report_rejections, write_atomically
-from gateway.envoy.filters import Json
 from gateway.envoy.listener import routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
 from gateway.envoy.routes import render_routes

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from gateway.config import Mesh
 from gateway.contract import Contract
+from gateway.envoy import Json
 from gateway.envoy.clusters import render_clusters
-from gateway.envoy.filters import Json, render_filters
+from gateway.envoy.filters import render_filters
 from gateway.envoy.listener import render_admin_cluster, render_admin_listener, render_listener
 
-# Shares of the heap bound: when to give memory back, when to reset the largest calls, when to take none.
-_SHRINK, _RESET, _REFUSE = 0.85, 0.90, 0.98
+# Shares of the heap bound: when to give memory back, when to refuse new calls in words, and, as the last resort because it
+# ends calls without a word, when to reset the largest ones.
+_SHRINK, _REFUSE, _RESET = 0.80, 0.85, 0.95
 # Calls that hold less than 1 MiB are never reset for their size (2^(bits - 1) bytes).
 _SMALLEST_RESET_BITS = 21
 
@@ -83,7 +85,7 @@ def _overload(mesh: Mesh) -> Json:
     reset["triggers"] = [
         {
             "name": "envoy.resource_monitors.fixed_heap",
-            "scaled": {"scaling_threshold": _RESET, "saturation_threshold": _REFUSE},
+            "scaled": {"scaling_threshold": _RESET, "saturation_threshold": 1.0},
         }
     ]
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.config import Mesh
 from gateway.discovery.roster import Replica, State
-from gateway.envoy.filters import Json
+from gateway.envoy import Json
 
 CONTROL = "control"
 # Keys of endpoint metadata by which routes choose a subset: has this model ready, has the default model of this rpc

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+from gateway.envoy import Json
 from gateway.envoy.admin import Admin, AdminError
-from gateway.envoy.filters import Json
 from shared.telemetry.logging import get_logger
 
 # Changes within this time are one: a replica that comes up reports several. The first of a burst is not held back.

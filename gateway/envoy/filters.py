@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config import Mesh, Timeouts
 from gateway.contract import HEALTH, MESH, REFLECTIONS, Contract, Method
-from gateway.identity.token import DEFAULT_TIER
-
-Json = dict[str, object]
+from gateway.envoy import Json
+from gateway.envoy.rates import TIER_HEADER, render_rate_limit
 
 STAMP = Path(__file__).parent / "stamp.lua"
 MODEL_HEADER = "x-sensorium-model"
@@ -23,7 +22,6 @@ START_HEADER = "x-sensorium-start"
 TIMEOUT_HEADER = "x-sensorium-timeout"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
-RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 CORS = "envoy.filters.http.cors"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -44,7 +42,7 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
         # Refuses by path before a byte is buffered. What decides is the second one, behind all rewriting.
         _rbac_by_path(mesh, contract),
         # Only calls that are allowed use up a client's rate.
-        _rate_limit(mesh),
+        render_rate_limit(mesh, {"key": _JWT, "path": [{"key": "claims"}, {"key": "sub"}]}),
         # Rewrites path and body of HTTP/JSON to gRPC: what follows sees one form only.
         _json(contract, descriptors, mesh.limits.max_message_bytes),
         # Buffers the first message and takes the model's name out of it.
@@ -98,16 +96,6 @@ def allow(scope: str | None) -> Json:
     }
 
 
-def limit_anonymous(mesh: Mesh) -> Json:
-    """Per-route setting for calls without a token: one bucket per address."""
-    bucket = mesh.rate_limits.anonymous
-    return _rate_limit_config(
-        mesh,
-        [{"entries": [{"key": "remote_address"}], "token_bucket": _bucket(bucket.per_s, bucket.burst)}],
-        [{"actions": [{"remote_address": {}}]}],
-    )
-
-
 def allow_origins(mesh: Mesh) -> Json:
     """Per-host setting of who may call from a browser."""
     return {
@@ -131,7 +119,10 @@ def _jwt(mesh: Mesh, jwks: str) -> Json:
         "payload_in_metadata": "claims",
         # Issuers that follow RFC 8693 write scopes as one string; ours writes a list.
         "normalize_payload_in_metadata": {"space_delimited_claims": ["scope"]},
-        "claim_to_headers": [{"header_name": PRINCIPAL_HEADER, "claim_name": "sub"}],
+        "claim_to_headers": [
+            {"header_name": PRINCIPAL_HEADER, "claim_name": "sub"},
+            {"header_name": TIER_HEADER, "claim_name": "tier"},
+        ],
         "require_expiration": True,
         "clock_skew_seconds": mesh.auth.clock_skew_s,
         "jwt_cache_config": {"jwt_cache_size": _JWT_CACHE_SIZE},
@@ -196,64 +187,6 @@ def _policy(permissions: Sequence[Json], scope: str | None) -> Json:
         "permissions": list(permissions),
         "principals": [{"sourced_metadata": {"metadata_matcher": holds, "metadata_source": "DYNAMIC"}}],
     }
-
-
-def _rate_limit(mesh: Mesh) -> Json:
-    limits = mesh.rate_limits
-    named = [
-        {
-            "entries": [{"key": "tier", "value": tier}, {"key": "client"}],
-            "token_bucket": _bucket(bucket.per_s, bucket.burst),
-        }
-        for tier, bucket in limits.tiers.items()
-    ]
-    # An entry without a value stands for any, each with a bucket of its own.
-    rest: Json = {
-        "entries": [{"key": "tier"}, {"key": "client"}],
-        "token_bucket": _bucket(limits.default.per_s, limits.default.burst),
-    }
-
-    def claim(key: str, claim: str, absent: str) -> Json:
-        path = [{"key": "claims"}, {"key": claim}]
-        return {
-            "metadata": {
-                "descriptor_key": key,
-                "metadata_key": {"key": _JWT, "path": path},
-                "source": "DYNAMIC",
-                "default_value": absent,
-            }
-        }
-
-    actions = [claim("tier", "tier", DEFAULT_TIER), claim("client", "sub", "anonymous")]
-    return {
-        "name": RATE_LIMIT,
-        "typed_config": _rate_limit_config(mesh, [*named, rest], [{"actions": actions}]),
-    }
-
-
-def _rate_limit_config(
-    mesh: Mesh, descriptors: Sequence[Mapping[str, object]], rate_limits: Sequence[Json]
-) -> Json:
-    every = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    return {
-        "@type": f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
-        "stat_prefix": "clients",
-        "filter_enabled": every,
-        "filter_enforced": every,
-        "rate_limited_as_resource_exhausted": True,
-        # For calls that match no descriptor; all are made to match one, and this must not get in their way.
-        "token_bucket": _bucket(1_000_000, 10_000_000),
-        "descriptors": list(descriptors),
-        "rate_limits": list(rate_limits),
-        "max_dynamic_descriptors": mesh.rate_limits.max_clients,
-    }
-
-
-def _bucket(per_s: float, burst: int) -> Json:
-    # Tokens come in whole ones: so often that a tenth of a second brings some, or one at a time.
-    interval_s = max(0.1, 1 / per_s)
-    tokens = max(1, round(per_s * interval_s))
-    return {"max_tokens": burst, "tokens_per_fill": tokens, "fill_interval": f"{tokens / per_s:.6f}s"}
 
 
 def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json:

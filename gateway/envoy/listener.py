@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config import Mesh
+from gateway.envoy import Json
 from gateway.envoy.clusters import render_address
-from gateway.envoy.filters import Json, render_early_mutations
+from gateway.envoy.filters import render_early_mutations
 from gateway.envoy.replies import render_replies
 
 ROUTES = "mesh"

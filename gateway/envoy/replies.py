@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import grpc
 from google.protobuf import json_format
 
-from gateway.envoy.filters import FACE_HEADER, Json
+from gateway.envoy import Json
+from gateway.envoy.filters import FACE_HEADER
 from shared.errors import GATEWAY_REPLIES, GatewayReply
 
 # HTTP statuses that say it better than the one Envoy chose; others stay.
@@ -102,9 +103,14 @@ def _filter(reply: GatewayReply, also: Sequence[Json]) -> Json:
 
 
 def _is_grpc() -> Json:
-    return {
-        "header_filter": {"header": {"name": FACE_HEADER, "string_match": {"prefix": "application/grpc"}}}
-    }
+    """By what the request was when it came; one that was refused before that was kept still is what it was."""
+
+    def header(name: str, match: Json) -> Json:
+        return {"header_filter": {"header": {"name": name, **match}}}
+
+    begins: Json = {"string_match": {"prefix": "application/grpc"}}
+    early = [header(FACE_HEADER, {"present_match": False}), header("content-type", begins)]
+    return {"or_filter": {"filters": [header(FACE_HEADER, begins), {"and_filter": {"filters": early}}]}}
 
 
 def _http_status(reply: GatewayReply) -> int:

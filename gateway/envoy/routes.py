@@ -12,19 +12,18 @@ from collections.abc import Iterator, Sequence
 from gateway.config import Mesh, Retries, Service
 from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
 from gateway.discovery.catalog import Catalog
+from gateway.envoy import Json
 from gateway.envoy.clusters import ANY_KEY, CONTROL, MODEL_KEY, RPC_KEY
 from gateway.envoy.filters import (
     CORS,
     MODEL_HEADER,
-    RATE_LIMIT,
     RBAC_BY_MODEL,
-    Json,
     allow,
     allow_origins,
-    limit_anonymous,
     open_services,
 )
 from gateway.envoy.listener import ROUTES
+from gateway.envoy.rates import RATE_LIMIT, render_anonymous_limit
 
 # Whether an attempt reached a replica is not always known: what must not be repeated is tried again only where it is certain
 # that no replica saw it.
@@ -70,7 +69,7 @@ def _control_routes(mesh: Mesh) -> Iterator[Json]:
         if name in unlocked:
             settings = route["typed_per_filter_config"]
             assert isinstance(settings, dict)
-            settings[RATE_LIMIT] = limit_anonymous(mesh)
+            settings[RATE_LIMIT] = render_anonymous_limit(mesh)
         yield route
     yield _to_control({"prefix": f"/{MESH}/"}, mesh.mesh_scope)
 

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.gateway.support.running import MESH, Gateway, say
-from tests.gateway.support.toy import toy
+from tests.gateway.support.running import MESH, Gateway, eventually, say
+from tests.gateway.support.toy import SayResponse, toy
 from tests.support.serving import get_details, get_status
 from tests.support.waiting import within
 
@@ -88,6 +88,45 @@ async def test_many_large_messages_at_a_time(gateway: Gateway) -> None:
     async with gateway.replica():
         answers = await within(asyncio.gather(*(say(gateway, text="x" * (2 << 20)) for _ in range(12))), 30)
     assert {len(answer.text) for answer in answers} == {2 << 20}
+
+
+async def test_calls_are_refused_before_memory_is_full(new_gateway: Any) -> None:
+    go_on = asyncio.Event()
+
+    async def hold(request: Any, context: Any) -> Any:
+        if request.text:
+            await go_on.wait()
+        return SayResponse(text="ok")
+
+    limits = "limits: {max_message_bytes: 33554432, max_heap_bytes: 134217728}"
+    gateway = new_gateway(mesh=MESH.replace("limits: {max_message_bytes: 4194304}", limits))
+    gateway.start()
+    async with gateway.replica(register=[toy(hold)]):
+        held: list[asyncio.Task[Any]] = []
+
+        async def refused() -> bool:
+            try:
+                await say(gateway)
+            except grpc.aio.AioRpcError as error:
+                return get_details(get_status(error))["ErrorInfo"].reason == "OVERLOADED"
+            return False
+
+        while not await refused():
+            assert len(held) < 40
+            held.append(asyncio.create_task(say(gateway, text="x" * (5 << 20), timeout=30)))
+            # Envoy looks at its memory four times a second; none of the held ones may end meanwhile.
+            done, _ = await asyncio.wait(held, timeout=0.3)
+            assert not done
+        answer = await gateway.http("POST", "/v1/toys:say", json={})
+        assert (answer.status_code, answer.json()["details"][0]["reason"]) == (429, "OVERLOADED")
+        go_on.set()
+        for answered in await within(asyncio.gather(*held)):
+            assert answered.text == "ok"
+
+        async def relieved() -> bool:
+            return not await refused()
+
+        await eventually(relieved, "calls are taken again")
 
 
 async def test_who_names_no_timeout_gets_the_default(new_gateway: Any) -> None:

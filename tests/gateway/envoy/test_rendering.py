@@ -11,13 +11,14 @@ import pytest
 from google.protobuf import descriptor_pb2
 from google.rpc import status_pb2
 
-from gateway.config import Mesh
+from gateway.config import Bucket, Mesh
 from gateway.contract import Contract, merge
 from gateway.discovery.catalog import Catalog
 from gateway.discovery.roster import Replica, Report, State
 from gateway.envoy.clusters import render_address, render_endpoints
 from gateway.envoy.files import Publisher
-from gateway.envoy.filters import _bucket, render_filters
+from gateway.envoy.filters import render_filters
+from gateway.envoy.rates import render_bucket
 from gateway.envoy.replies import render_replies
 from gateway.envoy.routes import render_routes
 from shared.errors import GATEWAY_REPLIES
@@ -115,7 +116,7 @@ def test_every_reply_has_both_faces() -> None:
     ("per_s", "burst"), [(0.5, 1), (1, 3), (7, 7), (200, 400), (3333, 1), (1_000_000, 10)]
 )
 def test_buckets_fill_at_the_rate_that_was_asked_for(per_s: float, burst: int) -> None:
-    bucket: Any = _bucket(per_s, burst)
+    bucket: Any = render_bucket(Bucket(per_s=per_s, burst=burst))
     interval_s = float(bucket["fill_interval"].removesuffix("s"))
     assert bucket["tokens_per_fill"] / interval_s == pytest.approx(per_s, rel=1e-4)
     assert bucket["max_tokens"] == burst
