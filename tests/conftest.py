@@ -19,7 +19,7 @@ from shared.settings import state_dir
 
 ROOT = Path(__file__).parent.parent
 
-# A shell that starts us in the background has SIGINT ignored, and what we start would inherit that: Ctrl-C could not be tested.
+# A shell that starts us in the background has SIGINT ignored; what we start would inherit that, and never feel Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
