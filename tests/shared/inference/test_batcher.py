@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
 from shared.inference.batcher import Answer, Batcher
+from shared.inference.session import Session
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.conftest import MakeBatcher
 from tests.shared.inference.graphs import WEIGHTS, linear, picky, slow, summed, two_of_each
@@ -146,6 +148,24 @@ async def test_an_expired_item_is_answered_and_never_run(make_batcher: MakeBatch
     message = batcher.statistics.to_message("graph", "1")
     assert message.execution_count == 1
     assert message.inference_stats.fail.count == 2
+
+
+async def test_an_item_that_expires_while_the_event_loop_is_busy_is_not_run(
+    make_batcher: MakeBatcher, tmp_path: Path
+) -> None:
+    batcher = make_batcher(slow(), max_batch_size=1)
+    (tmp_path / "busy.onnx").write_bytes(slow().content)
+    busy = Session(tmp_path / "busy.onnx")
+    first = start(batcher, {"x": np.array([300_000])})
+    await until_empty(batcher, 1)
+    late = start(batcher, {"x": np.array([2])}, deadline=Deadline.after(0.01))
+    await until_waiting(batcher, 1)
+    # On the event loop, and for longer than the first item runs: the late one's turn comes before its timer's.
+    busy.run({"x": np.array([1_500_000])}, ["y"])
+    await within(first)
+    with pytest.raises(DeadlineExceeded):
+        await within(late)
+    assert batcher.statistics.to_message("graph", "1").execution_count == 1
 
 
 async def test_a_deadline_that_has_passed_is_refused_before_the_queue(make_batcher: MakeBatcher) -> None:
