@@ -69,7 +69,8 @@ def render_early_mutations() -> list[Json]:
         for prefix in ("x-sensorium-", "x-envoy-")
     ]
     kept = {
-        FACE_HEADER: "%REQ(CONTENT-TYPE)%",
+        # With the semicolon it is there even where there is no type: an empty header would be left out.
+        FACE_HEADER: "%REQ(CONTENT-TYPE)%;",
         TIMEOUT_HEADER: "%REQ(GRPC-TIMEOUT)%",
         START_HEADER: "%START_TIME(%s%3f)%",
     }
