@@ -295,6 +295,7 @@ class GatewayReply:
     code: grpc.StatusCode
     reason: str
     message: str
+    """With `{max_message}` and `{max_headers}` in the place of bounds that only the gateway's configuration knows."""
     flags: tuple[str, ...] = ()
     details: str = ""
     retry_after_s: float | None = None
@@ -359,14 +360,14 @@ GATEWAY_REPLIES: tuple[GatewayReply, ...] = (
     GatewayReply("wrong HTTP method", 405, grpc.StatusCode.UNIMPLEMENTED, "HTTP_METHOD_UNKNOWN",
         "this path does not take this HTTP method: the rpc's `google.api.http` option says which one it does"),
     GatewayReply("message too large", 413, grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE",
-        "the message is larger than this method takes: GetLimits tells the bounds; send fewer or smaller items per call"),
+        "the message is larger than {max_message}, the most that is taken; send fewer or smaller items per call"),
     GatewayReply("headers too large", 431, grpc.StatusCode.RESOURCE_EXHAUSTED, "HEADERS_TOO_LARGE",
-        "the request's headers are too large: send less metadata"),
+        "the request's headers are larger than {max_headers}, the most that is taken; send less metadata"),
     GatewayReply("rate limit", 429, grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED",
         "too many calls for this client: retry after 1 s, with fewer calls a second",
         retry_after_s=1.0),
     GatewayReply("message too large", 400, grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE",
-        "the message is larger than this method takes: GetLimits tells the bounds; send fewer or smaller items per call",
+        "the message is larger than {max_message}, the most that is taken; send fewer or smaller items per call",
         details="grpc_field_extraction_FAILED_PRECONDITION"),
     GatewayReply("malformed request", 400, grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST",
         "the request could not be read: expected JSON or gRPC for this method; compare it with the rpc's request message"),

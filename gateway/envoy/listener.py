@@ -43,7 +43,7 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
         },
         "http_filters": list(filters),
         "early_header_mutation_extensions": render_early_mutations(),
-        "local_reply_config": render_replies(),
+        "local_reply_config": render_replies(limits.max_message_bytes, _MAX_HEADERS_KIB),
         # Nobody is trusted to name another address than its own, nor a request id.
         "use_remote_address": True,
         # With no range at all Envoy would take every private address for one of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Sequence
 
 import grpc
@@ -19,12 +20,23 @@ _HTTP_BY_REASON = {"MESSAGE_TOO_LARGE": 413, "OVERLOADED": 429}
 _QUOTED_REASON = "MALFORMED_REQUEST"
 
 
-def render_replies(replies: Sequence[GatewayReply] = GATEWAY_REPLIES) -> Json:
+def render_replies(
+    max_message_bytes: int, max_headers_kib: int, replies: Sequence[GatewayReply] = GATEWAY_REPLIES
+) -> Json:
     """`local_reply_config`: for each reply one form for gRPC and gRPC-Web, and one for HTTP/JSON."""
     mappers: list[Json] = []
     for reply in replies:
-        mappers += [_grpc(reply), _json(reply)]
+        message = reply.message.replace("{max_message}", _size(max_message_bytes))
+        message = message.replace("{max_headers}", f"{max_headers_kib} KiB")
+        worded = dataclasses.replace(reply, message=message)
+        mappers += [_grpc(worded), _json(worded)]
     return {"mappers": mappers}
+
+
+def _size(size_bytes: int) -> str:
+    """In whole MiB if it is that, else in bytes."""
+    mib, rest = divmod(size_bytes, 1 << 20)
+    return f"{size_bytes} bytes" if rest else f"{mib} MiB"
 
 
 def _grpc(reply: GatewayReply) -> Json:
