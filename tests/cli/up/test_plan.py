@@ -48,19 +48,21 @@ def test_one_replica_of_each_service_and_a_gateway(tmp_path: Path) -> None:
     vision = made.replicas[0].environ
     assert vision["SENSORIUM_VISION_RPC__ADDRESS"] == "127.0.0.1:0"
     assert vision["SENSORIUM_VISION_INFERENCE__INTRA_OP_THREADS"] == "3"
+    assert "glibc.malloc" in vision["GLIBC_TUNABLES"]
     assert vision["SENSORIUM_STATE_DIR"] == str(tmp_path)
 
 
 def test_counts_and_threads_are_as_asked(tmp_path: Path) -> None:
-    own = {"SENSORIUM_NLP_INFERENCE__INTRA_OP_THREADS": "5"}
+    own = {"SENSORIUM_NLP_INFERENCE__INTRA_OP_THREADS": "5", "GLIBC_TUNABLES": "glibc.malloc.check=1"}
     made = plan(make_state(tmp_path), own, vision=2, speech=0)
     assert [replica.name for replica in made.replicas] == ["vision-0", "vision-1", "nlp-0"]
-    assert made.replicas[2].environ["SENSORIUM_NLP_INFERENCE__INTRA_OP_THREADS"] == "5"
+    assert made.replicas[2].environ.items() >= own.items()
 
 
 def test_a_service_without_pulled_models_is_refused_unless_it_is_left_out(tmp_path: Path) -> None:
     with pytest.raises(
-        CommandError, match=r"no model of 'vision' is pulled in .*: run sensorium models pull vision"
+        CommandError,
+        match=r"no model of 'vision' is pulled in .*: run sensorium models pull vision --state-dir /",
     ):
         plan(tmp_path)
     assert plan(tmp_path, vision=0, nlp=0, speech=0).replicas == ()
