@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -287,3 +289,40 @@ async def test_methods_that_nobody_serves(front: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await within(call(up.channel, "Nothing"))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_refused_request_is_freed_at_once(front: str) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def refuse(request: BytesValue, context: Any) -> BytesValue:
+        content = Held()
+        held.append(weakref.ref(content))
+        # A list of problems is how validation collects them: the frame names the error, and the error the frame.
+        problems = [InvalidArgument("value", expected="1 byte", got=str(content))]
+        try:
+            raise problems[0]
+        except InvalidArgument as first:
+            raise ExceptionGroup("several", [first]) from first
+
+    async def refuse_first(request: BytesValue, context: Any) -> BytesValue:
+        try:
+            return await refuse(request, context)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    gc.disable()
+    try:
+        async with serving(stub(Refuse=refuse_first, Fail=refuse), front=front) as up:
+            for name in ("Refuse", "Fail"):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await within(call(up.channel, name))
+            # The server's side of the second call may end after its client's: another call comes behind it.
+            with pytest.raises(grpc.aio.AioRpcError):
+                await within(call(up.channel, "Unknown"))
+            assert [one() for one in held] == [None, None]
+    finally:
+        gc.enable()
+
+
+class Held:
+    """Stands for what a request holds."""
