@@ -26,13 +26,16 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds th
 Model = Annotated[
     str,
     typer.Option(
-        help="Model, e.g. `minilm` or `nlp/minilm`; default: the service's own.", show_default=False
+        help="Model, by a name of `sensorium models list`; default: the one for this call.",
+        show_default=False,
     ),
 ]
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE…", help="Files, patterns in quotes (`'*.jpg'`), or `-` for stdin.", show_default=False
+        metavar="FILE…",
+        help="Files, patterns in quotes (`'folder/*'`), or `-` for stdin.",
+        show_default=False,
     ),
 ]
 
@@ -128,7 +131,7 @@ def answer(
             if json_lines:
                 print_json(describe(one, result))
             elif error:
-                warn(f"{one.name}: {error}")
+                warn(f"{one.name or repr('')}: {error}")
             elif result is not None:
                 show(one.name, result)
     return 1 if failed else 0
@@ -165,6 +168,8 @@ def show_vectors(rows: Sequence[tuple[str, Any]]) -> None:
 def _read(path: Path) -> Input:
     try:
         return Input(str(path), path.read_bytes())
+    except IsADirectoryError:
+        return Input(str(path), error=f"is a directory; name its files, e.g. '{path}/*'")
     except OSError as error:
         return Input(str(path), error=(error.strerror or str(error)).lower())
 

@@ -72,7 +72,7 @@ def list_models(names: Names = None, json_lines: Json = False, state_dir: StateD
     columns = ["model", "version", "task", "pulled", "license"]
     print_table(
         [column.upper() for column in columns],
-        [[str(row[column] or "no") for column in columns] for row in rows],
+        [[str(row[column]) for column in columns] for row in map(_short, rows)],
     )
 
 
@@ -121,6 +121,11 @@ def _describe(entry: Entry, state: Path) -> dict[str, object]:
         "training_data": entry.text("training_data"),
         "pulled": str(folder) if (folder / "artifact.json").is_file() else "",
     }
+
+
+def _short(row: dict[str, object]) -> dict[str, object]:
+    # Where it lies is for `show` and JSON: a table of paths fits no terminal.
+    return {**row, "pulled": "yes" if row["pulled"] else "no"}
 
 
 def _print_model(row: dict[str, object]) -> None:

@@ -9,11 +9,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cli.failure import CommandError
-from cli.output import warn
+from cli.output import stderr, warn
 from cli.up.plan import make_plan, parse_replicas
 from cli.up.ready import Readiness
 from cli.up.supervisor import Supervisor
 from cli.up.token_file import ensure_token, token_path
+from cli.up.variables import find_strays
 from gateway.config import MeshFile, read_mesh
 from shared.inference.settings import count_cores
 
@@ -45,6 +46,8 @@ def up(
         cores=count_cores(),
         environ=environ,
     )
+    for line in find_strays(environ, [service.name for service in file.mesh.services]):
+        warn(line)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     own_keys = file.mesh.auth.jwks is None
 
@@ -63,6 +66,9 @@ def up(
 
     with _only_one(state):
         token()
+        if stderr().is_terminal:
+            # Loading models takes seconds, in which somebody watches.
+            warn(f"starting the gateway and {', '.join(plan.services) or 'no replicas'}…")
         return asyncio.run(Supervisor(plan, note=warn, token=token).run(on_ready))
 
 

@@ -28,6 +28,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 _REQUEST_ID_KEY = "x-request-id"
 # What gRPC's core says in UNAVAILABLE when it never reached anybody.
 _CONNECT_SIGNS = ("failed to connect", "Failed to connect", "DNS resolution failed", "Connection refused")
+_HOW_TO_AUTHENTICATE = (
+    "no token: set SENSORIUM_TOKEN or SENSORIUM_TOKEN_FILE, or pass token=; `sensorium up` leaves one in the state folder "
+    "of the user who runs it, and `sensorium token create` makes more"
+)
 _ITEM = re.compile(r"\b(images|texts)\[(\d+)\]")
 
 
@@ -197,7 +201,20 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, offset: int = 0) -> Se
             "or set SENSORIUM_ADDRESS",
             code="UNAVAILABLE",
         )
-    return from_status(status, request_id=request_id if isinstance(request_id, str) else "", offset=offset)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not metadata:
+        status.message = f"no answer from {address} within the timeout; set a longer one, or send less"
+    described = from_status(
+        status, request_id=request_id if isinstance(request_id, str) else "", offset=offset
+    )
+    if described.reason == "TOKEN_MISSING":
+        # The mesh speaks of headers, which callers of this client do not see.
+        return Unauthenticated(
+            _HOW_TO_AUTHENTICATE,
+            code=described.code,
+            reason=described.reason,
+            request_id=described.request_id,
+        )
+    return described
 
 
 def _metadata(error: grpc.RpcError, name: str) -> dict[str, str | bytes]:
