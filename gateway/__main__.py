@@ -18,7 +18,7 @@ def main() -> None:
     """Runs the gateway; always ends in SystemExit."""
     parser = argparse.ArgumentParser(prog="python -m gateway", description="The gateway of a Sensorium mesh.")
     parser.add_argument(
-        "--config", type=Path, help="the mesh's file; default SENSORIUM_GATEWAY_CONFIG or deploy/mesh.yaml"
+        "--config", type=Path, help="the mesh's file; default: SENSORIUM_GATEWAY_CONFIG, or deploy/mesh.yaml"
     )
     chosen = parser.parse_args().config
     try:

@@ -172,7 +172,7 @@ class Mesh(Section):
     health_checks: HealthChecks = HealthChecks()
     # Origins whose pages may call (gRPC-Web, fetch), e.g. `https://app.example.com`; none if left out.
     cors_origins: tuple[str, ...] = ()
-    # File for one JSON line per call; none if left out.
+    # File for one JSON line per call, relative to this file; `/dev/stdout` works too, none if left out.
     access_log: Path | None = None
 
     @field_validator("listen")
@@ -230,6 +230,8 @@ def read_mesh(path: Path) -> MeshFile:
         mesh = Mesh.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_explain(path, lines, error)) from error
+    if mesh.access_log:
+        mesh = mesh.model_copy(update={"access_log": path.parent.absolute() / mesh.access_log})
     file = MeshFile(path, mesh, lines)
     _check(file)
     return file

@@ -13,7 +13,7 @@ from shared.settings import Settings
 class GatewaySettings(Settings):
     """Where things lie and listen; what is left out comes from `mesh.yaml` or the state folder."""
 
-    config: Path = Path("deploy/mesh.yaml")
+    config: Path = Path(__file__).parents[1] / "deploy" / "mesh.yaml"
     """The mesh's file; `--config` overrides it."""
     listen: str | None = None
     """`host:port`, instead of `listen` of the file; port 0: a free one."""

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sensorium.mesh.v1 import mesh_service_pb2
 
 from shared.rpc.replica import Replica
-from tests.gateway.support.running import PATIENCE_S, Gateway, eventually, say
+from tests.gateway.support.running import MESH, PATIENCE_S, Gateway, eventually, say
 from tests.gateway.support.toy import say as answer
 from tests.gateway.support.toy import toy
 from tests.support.serving import serving
@@ -178,6 +178,19 @@ def test_a_bad_file_is_one_line_with_line_and_key(new_gateway: NewGateway) -> No
 def test_bad_settings_are_one_line(new_gateway: NewGateway) -> None:
     said = new_gateway(SENSORIUM_GATEWAY_ADMIN_PORT="many").refuse()
     assert "SENSORIUM_GATEWAY_ADMIN_PORT" in said
+
+
+async def test_the_access_log_tells_of_calls_and_not_of_tokens(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(mesh=MESH + "access_log: access.log\n")
+    gateway.start()
+    await gateway.http("GET", "/v1/models", headers=gateway.headers("mesh", subject="ana"))
+    await gateway.http("GET", "/v1/models", headers={"authorization": "Bearer wrong"})
+    assert gateway.stop() == 0
+    first, second = (json.loads(line) for line in (gateway.state / "access.log").read_text().splitlines())
+    assert (first["principal"], first["path"], first["status"]) == ("ana", "/v1/models", 200)
+    assert first["request_id"]
+    assert (second["principal"], second["status"]) == (None, 401)
+    assert "Bearer" not in (gateway.state / "access.log").read_text()
 
 
 async def test_the_admin_port_only_reads_and_only_here(new_gateway: NewGateway) -> None:
