@@ -392,3 +392,22 @@ GATEWAY_REPLIES: tuple[GatewayReply, ...] = (
         "the deadline passed before the request was complete: set a longer one or send less"),
 )
 # fmt: on
+
+
+def let_go(error: BaseException) -> None:
+    """Takes the tracebacks off an error that was answered and off all that led to it, so that the request is freed at once.
+
+    A frame that still names the error it raised makes a circle with it, and in the frames of a call its request is
+    held: some hundred refused messages of full size would stay until the garbage collector comes by.
+    """
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        one = found.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        found += (one.__cause__, one.__context__)
+        if isinstance(one, BaseExceptionGroup):
+            found += one.exceptions

@@ -10,7 +10,7 @@ from services.nlp.limits import Bounds
 from services.nlp.pipeline.script import is_mostly
 from services.nlp.pipeline.tokens import TextTokenizer, Tokens
 from services.nlp.validation import check_text
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, let_go
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def read_texts(
         try:
             check_text(text, index, bounds)
         except InvalidArgument as error:
+            let_go(error)
             results.append(error)
             continue
         tokens = tokenizer.read(text)

@@ -19,6 +19,7 @@ from shared.errors import (
     InvalidArgument,
     SensoriumError,
     Unimplemented,
+    let_go,
 )
 from shared.rpc.deadline import DEADLINE_HEADER, Deadline, set_deadline
 from shared.rpc.gate import Ending
@@ -139,10 +140,10 @@ class Call:
             get_logger("rpc").error(
                 "unexpected error", service=self.method.service, method=self.method.name, exc_info=error
             )
-            _let_go(error)
+            let_go(error)
             error = Internal(self.correlation.request_id)
         self._finish(error.code.name)
-        _let_go(error)
+        let_go(error)
         details = (DETAILS_TRAILER, error.to_status().SerializeToString())
         try:
             # Raises.
@@ -162,25 +163,6 @@ class Call:
 
 
 _UNKNOWN = Correlation("unknown")
-
-
-def _let_go(error: BaseException) -> None:
-    """Takes the tracebacks off an error and all that led to it, so that the call's request is freed at once.
-
-    A frame that still names the error it raised makes a circle with it, and in the frames of a call its request is
-    held: some hundred refused messages of full size would stay until the garbage collector comes by.
-    """
-    found: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while found:
-        one = found.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        one.__traceback__ = None
-        found += (one.__cause__, one.__context__)
-        if isinstance(one, BaseExceptionGroup):
-            found += one.exceptions
 
 
 def _get_name(code: object) -> str:

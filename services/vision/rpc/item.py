@@ -7,7 +7,7 @@ from typing import TypeVar
 from google.rpc import status_pb2
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
-from shared.errors import InvalidArgument
+from shared.errors import InvalidArgument, let_go
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ async def answer_each(
         try:
             return await answer(image.content, f"images[{index}].content")
         except InvalidArgument as error:
+            let_go(error)
             return refuse(error.to_status())
 
     if len(images) == 1:

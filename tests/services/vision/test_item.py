@@ -1,6 +1,8 @@
 """The items of a call side by side: a bad one alone, anything else ends the call and the work on the others."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from google.rpc import status_pb2
@@ -80,3 +82,25 @@ async def test_who_leaves_takes_all_items_with_him():
     with pytest.raises(asyncio.CancelledError):
         await within(call)
     assert sorted(cancelled) == [0, 1, 2]
+
+
+async def test_a_refused_image_is_freed_at_once():
+    held: list[weakref.ref[Held]] = []
+
+    async def answer(content: bytes, field: str) -> str:
+        decoded = Held()
+        held.append(weakref.ref(decoded))
+        # As a future does that the work was given to: the frame names the error, and the error the frame.
+        problem = InvalidArgument(field, expected="an image", got="none")
+        raise problem
+
+    gc.disable()
+    try:
+        await within(answer_each(images(3), answer, refuse))
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()
+
+
+class Held:
+    """Stands for a decoded image."""
