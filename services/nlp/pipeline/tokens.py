@@ -17,6 +17,11 @@ from tokenizers import Tokenizer
 PAD_MULTIPLE = 16
 # A run takes no longer for being split, and a short text of another caller gets its turn between two runs of a long list.
 RUN_TOKENS = 512
+# A text is mostly tokenized for nothing where the model reads only its beginning, and 20,000 Chinese characters take 0.1 s:
+# this many characters per token that the model reads are tried first. English has four to five.
+HEAD_CHARACTERS_PER_TOKEN = 8
+# Where the head is cut inside of a mark such as `[MASK]`, its pieces are words of their own: three of them.
+SLACK_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,33 @@ class TextTokenizer:
 
     def read(self, text: str) -> Tokens | None:
         """Tokenize any Unicode text; None if there is nothing in it that the model reads (blanks, control characters)."""
-        ids: list[int] = self._tokenizer.encode(text).ids
         rule = self._rule
+        length = HEAD_CHARACTERS_PER_TOKEN * rule.max_tokens
+        while length < len(text):
+            if ids := self._read_head(text[:length]):
+                return Tokens((*ids, rule.sep_id), truncated=True)
+            length *= 2
+        ids = self._tokenizer.encode(text).ids
         if len(ids) <= 2:
             return None
         if len(ids) <= rule.max_tokens:
             return Tokens(tuple(ids), truncated=False)
         return Tokens((*ids[: rule.max_tokens - 1], rule.sep_id), truncated=True)
+
+    def _read_head(self, head: str) -> list[int]:
+        """All tokens that the model reads of a text that begins with `head`, but for the end mark; empty if more is needed.
+
+        What follows a word does not change it: only the word that the cut goes through may be another in the whole text.
+        """
+        encoding = self._tokenizer.encode(head)
+        words = encoding.word_ids[:-1]
+        if not words or words[-1] is None:
+            return []
+        whole = words.index(words[-1])
+        if whole < self._rule.max_tokens + SLACK_TOKENS:
+            return []
+        ids: list[int] = encoding.ids[: self._rule.max_tokens - 1]
+        return ids
 
 
 def make_rows(texts: Sequence[Tokens], rule: TokenRule) -> dict[str, NDArray[np.int64]]:

@@ -37,6 +37,62 @@ def test_reads_words(tokenizer):
     assert tokenizer.read("Hello, world!") == Tokens((101, 7592, 1010, 2088, 999, 102), truncated=False)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "word ",
+                "a",
+                " ",
+                ".",
+                "\u4e2d",
+                "[MASK]",
+                "[",
+                "e\u0301",
+                "\u0301",
+                "\U0001f600",
+                "\u200d",
+                "unbelievably",
+                "x" * 90,
+                "#",
+                "\n" * 50,
+            ]
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+    st.integers(1, 200),
+)
+def test_a_head_tells_what_the_whole_text_does(tokenizer, parts, times):
+    text = "".join(parts) * times
+    ids = tokenizer._tokenizer.encode(text).ids
+    expected = Tokens(tuple(ids), truncated=False) if len(ids) > 2 else None
+    if len(ids) > RULE.max_tokens:
+        expected = Tokens((*ids[: RULE.max_tokens - 1], RULE.sep_id), truncated=True)
+    assert tokenizer.read(text) == expected
+
+
+def test_of_a_long_text_only_the_beginning_is_tokenized(tokenizer, monkeypatch):
+    asked = []
+
+    class Counting:
+        def __init__(self, real):
+            self._real = real
+
+        def encode(self, text):
+            asked.append(len(text))
+            return self._real.encode(text)
+
+    monkeypatch.setattr(tokenizer, "_tokenizer", Counting(tokenizer._tokenizer))
+    assert tokenizer.read("\u4e2d" * 20_000).truncated
+    assert sum(asked) <= 2048
+    asked.clear()
+    # Nothing in the beginning: more of it is read, never much more than twice the text in all.
+    assert tokenizer.read(" " * 10_000 + "\u4e2d" * 10_000).truncated
+    assert sum(asked) <= 40_000
+
+
 def test_long_texts_are_cut_and_say_so(tokenizer):
     whole, cut = tokenizer.read("word " * 254), tokenizer.read("word " * 255)
     assert (len(whole.ids), whole.truncated) == (256, False)
