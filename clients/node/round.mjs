@@ -20,10 +20,15 @@ const caught = async (promise) => {
 
 const image = { content: readFileSync(path) };
 const photo = await call(mesh.vision, 'ClassifyImage', { images: [image], topK: 3 });
+const [{ status, classifications }] = photo.results;
+if (status?.code) {
+  console.error(`${path}: ${status.message}`);
+  process.exit(1);
+}
 const sentence = await call(mesh.nlp, 'EmbedText', { texts: ['The cat sleeps on the sofa.'] });
 const models = await call(mesh.mesh, 'ListModels', {});
 console.log(JSON.stringify({
-  labels: photo.results[0].classifications.map(({ label, score }) => ({ label, score })),
+  labels: classifications.map(({ label, score }) => ({ label, score })),
   model: photo.model,
   dimensions: sentence.results[0].embedding.values.length,
   models: models.models.length,
