@@ -35,6 +35,9 @@ _log = get_logger("inference")
 _NEWEST = 0.1
 # Bounds of the advice when to come back after a refusal.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
+# How long nothing must come before memory is given back. Taking it again costs up to a quarter of a run, so
+# that calls which come one by one, seconds apart, had better find it.
+_REST_S = 5.0
 
 
 class Batcher:
@@ -51,13 +54,14 @@ class Batcher:
         max_queue_delay_s: float = 0.0,
         target_batch_s: float = math.inf,
         worthwhile_rows: int = 1,
+        rest_s: float = _REST_S,
     ) -> None:
         """Start the session's thread.
 
         `name` is the graph's public name, for messages. `max_batch_size` is in rows; 0 means that the first
         axis is no batch axis: items run alone, whatever their shapes. A batch ends before `max_batch_size`
         where it would be expected to run longer than `target_batch_s`. With `max_queue_delay_s` an idle
-        session waits so long for its batch to fill.
+        session waits so long for its batch to fill. After `rest_s` without an item it gives its memory back.
         """
         self.name = name
         self.max_batch_size = max_batch_size
@@ -71,6 +75,7 @@ class Batcher:
         self._worthwhile_rows = worthwhile_rows
         self._target_batch_ns = target_batch_s * 1e9
         self._ns_per_byte = 0.0  # running mean over runs; 0 until the first
+        self._rest_s = rest_s
         self._loop = asyncio.get_running_loop()
         # What lies below is shared with the thread and changed under the condition's lock.
         self._changed = threading.Condition(threading.Lock())
@@ -205,14 +210,24 @@ class Batcher:
     # On the thread.
 
     def _work(self) -> None:
-        while (items := self._take()) is not None:
-            self._run(items)
+        # At first there is what the runs of loading have left.
+        kept: float | None = self._rest_s
+        while (items := self._take(kept)) is not None:
+            if items:
+                self._run(items)
+                kept = self._rest_s
+            else:
+                self._session.release_memory()
+                kept = None
             # What was answered is not held while nothing comes.
             del items
         self._call_loop(self._ended.set_result, None)
 
-    def _take(self) -> list[Item] | None:
-        """Wait for the next batch and take it out of the queue; None once the batcher is closed."""
+    def _take(self, rest_s: float | None) -> list[Item] | None:
+        """Wait for the next batch and take it out of the queue; None once the batcher is closed.
+
+        [] if nothing came for `rest_s` seconds (None = wait on).
+        """
         with self._changed:
             while not self._closed:
                 max_bytes = self._target_batch_ns / self._ns_per_byte if self._ns_per_byte else math.inf
@@ -230,8 +245,10 @@ class Batcher:
                         self._queue.remove(item)
                     return picked
                 self._resting = True
-                self._changed.wait(left_s if picked else None)
+                woken = self._changed.wait(left_s if picked else rest_s)
                 self._resting = False
+                if not (woken or picked or self._closed or len(self._queue)):
+                    return []
         return None
 
     def _measure_delay(self, picked: list[Item], now_s: float) -> float:

@@ -55,7 +55,13 @@ def load_model(folder: Path, service: str, settings: InferenceSettings) -> Loade
 
 def _load_graph(artifact: Artifact, key: str, settings: InferenceSettings) -> LoadedGraph:
     signature, file = artifact.graphs[key], artifact.graph_file(key)
-    session = Session(file, settings.providers, settings.intra_op_threads, spinning=settings.spinning)
+    session = Session(
+        file,
+        settings.providers,
+        settings.intra_op_threads,
+        spinning=settings.spinning,
+        shapes_vary=signature.shapes_vary,
+    )
     if session.fallback:
         _log.warning("execution provider fell back", model=artifact.name, graph=key, reason=session.fallback)
     session.check_signature(signature)

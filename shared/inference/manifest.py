@@ -49,6 +49,12 @@ class Graph(_Strict):
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     max_batch_size: int = Field(ge=0)
 
+    @property
+    def shapes_vary(self) -> bool:
+        """Whether runs may differ in more than their rows: sizes of images, lengths of texts and clips."""
+        first = 1 if self.max_batch_size else 0
+        return any(-1 in tensor.shape[first:] for tensor in self.inputs)
+
 
 class Tolerance(_Strict):
     """How far from the golden outputs a provider may be: |got - golden| <= atol + rtol * |golden|."""

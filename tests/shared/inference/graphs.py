@@ -160,6 +160,17 @@ def two_of_each(max_batch_size: int = 8) -> GraphDraft:
     )
 
 
+def hungry(max_batch_size: int = 8) -> GraphDraft:
+    """y = (x @ ones) @ ones, [N, any, 1] to [N, any, 1]: in between, 4096 times as much as went in."""
+    return draft_graph(
+        [helper.make_node("MatMul", ["x", "wide"], ["m"]), helper.make_node("MatMul", ["m", "tall"], ["y"])],
+        [Tensor("x", "FP32", (-1, -1, 1))],
+        [Tensor("y", "FP32", (-1, -1, 1))],
+        {"wide": np.ones((1, 4096), np.float32), "tall": np.ones((4096, 1), np.float32)},
+        max_batch_size=max_batch_size,
+    )
+
+
 def golden_of(draft: GraphDraft, graph: str = "model") -> dict[str, Any]:
     """Golden arrays of one of the graphs above, worked out here and not by ONNX Runtime."""
     tensor = draft.inputs[0]

@@ -15,7 +15,8 @@ from shared.inference.batcher import Answer, Batcher
 from shared.inference.session import Session
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.conftest import MakeBatcher
-from tests.shared.inference.graphs import WEIGHTS, linear, picky, slow, summed, two_of_each
+from tests.shared.inference.graphs import WEIGHTS, hungry, linear, picky, slow, summed, two_of_each
+from tests.support.memory import resident_bytes
 from tests.support.waiting import within
 
 # Turns of the slow graph that no test waits for: only a run that is told to end does end.
@@ -381,3 +382,23 @@ async def test_random_interleavings_never_swap_answers(make_batcher: MakeBatcher
     assert "poisoned" in results
     counted = batcher.statistics.to_message("graph", "1")
     assert counted.execution_count < counted.inference_stats.success.count
+
+
+async def test_a_session_at_rest_gives_its_memory_back_and_answers_again(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(hungry(), rest_s=0.01)
+    await within(batcher.submit({"x": np.ones((1, 1, 1), np.float32)}, (), Deadline.after(10)))
+    x = np.ones((1, 16384, 1), np.float32)  # 256 MiB on the way
+    for _ in range(2):
+        before = resident_bytes()
+        answer = await within(batcher.submit({"x": x}, (), Deadline.after(10)))
+        assert (answer.outputs["y"] == 4096).all()
+        async with asyncio.timeout(10):
+            while resident_bytes() - before > 50 * 2**20:
+                await asyncio.sleep(0)
+
+
+async def test_a_busy_session_keeps_its_memory(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(hungry(), rest_s=60)
+    before = resident_bytes()
+    await within(batcher.submit({"x": np.ones((1, 16384, 1), np.float32)}, (), Deadline.after(10)))
+    assert resident_bytes() - before > 200 * 2**20

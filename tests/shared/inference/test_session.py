@@ -11,7 +11,16 @@ import pytest
 from shared.inference.artifact import GraphDraft, Tensor
 from shared.inference.manifest import Graph
 from shared.inference.session import RunError, Session, SessionError, quantizes_over_batch
-from tests.shared.inference.graphs import batch_wide, identity, linear, picky, signature_of
+from tests.shared.inference.graphs import (
+    batch_wide,
+    hungry,
+    identity,
+    linear,
+    picky,
+    signature_of,
+    two_of_each,
+)
+from tests.support.memory import resident_bytes
 
 
 def save(folder: Path, draft: GraphDraft) -> Path:
@@ -46,6 +55,43 @@ def test_a_failed_run_says_what_was_wrong_with_the_values_only(tmp_path: Path) -
         session.run({"x": np.array([9])}, ["y"])
     assert "onnxruntime" not in str(failed.value).lower()
     assert not failed.value.out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("draft", "vary"),
+    [
+        (linear(), False),  # [rows, 16]: only the rows differ
+        (two_of_each(), True),  # [rows, any]
+        (linear(max_batch_size=0), True),  # the first axis is not the rows
+    ],
+)
+def test_memory_is_planned_only_where_shapes_recur(tmp_path: Path, draft: GraphDraft, vary: bool) -> None:
+    graph = signature_of(draft)
+    assert graph.shapes_vary is vary
+    session = Session(save(tmp_path, draft), shapes_vary=graph.shapes_vary)
+    assert session.plans_memory is not vary
+
+
+def test_released_memory_goes_back_to_the_system_and_the_session_runs_on(tmp_path: Path) -> None:
+    session = Session(save(tmp_path, hungry()), shapes_vary=True)
+    session.run({"x": np.ones((1, 1, 1), np.float32)}, ["y"])  # as loading does
+    x = np.ones((2, 8192, 1), np.float32)  # 256 MiB on the way
+    for _ in range(2):
+        before = resident_bytes()
+        (y,) = session.run({"x": x}, ["y"])
+        assert y.shape == x.shape
+        assert (y == 4096).all()
+        kept = resident_bytes()
+        assert kept - before > 200 * 2**20
+        session.release_memory()
+        assert kept - resident_bytes() > 200 * 2**20
+
+
+@pytest.mark.parametrize("dtype", ["BYTES", "BOOL", "FP16", "INT64"])
+def test_memory_of_any_datatype_is_released_without_a_word(tmp_path: Path, dtype: str) -> None:
+    session = Session(save(tmp_path, identity(dtype)))
+    session.release_memory()
+    assert session.inputs[0].dtype == dtype
 
 
 def test_a_signature_that_differs_names_the_tensor(tmp_path: Path) -> None:
