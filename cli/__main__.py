@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong, 130 in
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -16,6 +17,7 @@ from shared.errors import StartupError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the command line) say and returns its exit code."""
+    _replace_closed_streams()
     try:
         code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
     except CommandError as error:
@@ -36,7 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output left (`| head`): without a new stdout, its flush at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # Commands name the file where they read or write one: what is left is the output itself.
+        sys.stdout = Path(os.devnull).open("w")  # what is still buffered would fail once more at exit
+        return _fail(f"the output cannot be written: {error.strerror or error}", 1)
     return code if isinstance(code, int) else 0
+
+
+def _replace_closed_streams() -> None:
+    """A shell can start us without them (`<&-`, `>&-`), and Python says None then: an empty input, and nobody who reads."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # open as long as the process
 
 
 def _fail(message: str, exit_code: int) -> int:

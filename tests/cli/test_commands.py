@@ -268,3 +268,24 @@ def test_bad_options_of_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["up", "--config", str(config)]) == 1
     assert capsys.readouterr().err.startswith(f"sensorium: {config}:1: services")
     assert main(["up", "--port", "99999"]) == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_closed(mesh: Seen, closed: str) -> None:
+    command = f'"{sys.executable}" -m cli vision classify - {closed}'
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, timeout=WAIT_S, check=False)
+    assert done.returncode in (0, 1)
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["status"], ["models", "list"], ["nlp", "embed", "hi"]])
+def test_an_output_that_is_full_is_said_to_be(mesh: Seen, arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -59,6 +59,14 @@ def test_the_token_that_is_nearest_wins(tmp_path: Path) -> None:
     assert connection(token="", environ=environ).metadata() == ()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"one\ntwo", "\u00fc".encode()])
+def test_a_file_that_holds_no_token_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "token").write_bytes(content)
+    made = connection(environ={"SENSORIUM_STATE_DIR": str(tmp_path)})
+    with pytest.raises(ValueError, match="token: expected a token"):
+        made.token.read()
+
+
 def test_the_local_token_stays_on_this_machine(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("local")
     environ = {"SENSORIUM_STATE_DIR": str(tmp_path)}

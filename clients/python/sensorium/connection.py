@@ -61,11 +61,17 @@ class FileToken:
         self._text = ""
 
     def read(self) -> str:
-        """See Token."""
+        """See Token. Raises ValueError if the file holds something else."""
         stat = self._path.stat()
         stamp = (stat.st_mtime_ns, stat.st_ino)
         if stamp != self._stamp:
-            self._text = self._path.read_text(encoding="utf-8").strip()
+            text = self._path.read_bytes().strip()
+            # What no header can carry would fail without a word about where it came from.
+            if any(not 0x20 <= byte <= 0x7E for byte in text):
+                raise ValueError(
+                    f"{self._path}: expected a token, got something else; replace the file's content"
+                )
+            self._text = text.decode("ascii")
             self._stamp = stamp
         return self._text
 
