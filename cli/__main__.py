@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         # Commands name the file where they read or write one: what is left is the output itself.
-        sys.stdout = Path(os.devnull).open("w")  # what is still buffered would fail once more at exit
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # what is still buffered would fail once more at exit
         return _fail(f"the output cannot be written: {error.strerror or error}", 1)
     return code if isinstance(code, int) else 0
 
@@ -49,7 +49,7 @@ def _replace_closed_streams() -> None:
     """A shell can start us without them (`<&-`, `>&-`), and Python says None then: an empty input, and nobody who reads."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # open as long as the process
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open as long as the process
 
 
 def _fail(message: str, exit_code: int) -> int:
