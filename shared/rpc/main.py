@@ -1,4 +1,4 @@
-"""The frame of every serving process: logging, start, serve, stop, exit code. What is served is the caller's."""
+"""The frame of every serving process: memory, logging, start, serve, stop, exit code. What is served is the caller's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from shared.errors import StartupError
+from shared.rpc.allocator import free_large_blocks_at_once
 from shared.rpc.server import Server
 from shared.settings import load
 from shared.telemetry import logging
@@ -20,6 +21,7 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
     Exits with 0 after a drain (or a signal during the start), and with 1 and one readable line on stderr for
     a StartupError: bad settings, an address in use.
     """
+    free_large_blocks_at_once()
     try:
         settings = load(logging.LogSettings, "log")
         logging.configure(settings.level, settings.format == "json")
