@@ -23,6 +23,10 @@ from gateway.envoy.listener import render_admin_cluster, render_admin_listener, 
 _SHRINK, _REFUSE, _RESET = 0.80, 0.85, 0.95
 # Calls that hold less than 1 MiB are never reset for their size (2^(bits - 1) bytes).
 _SMALLEST_RESET_BITS = 21
+# Envoy cuts a connection once half of 500 calls on it were cancelled within two seconds. That is also what a caller with
+# short deadlines does while the mesh is busy, and the cut takes its other calls along. How many calls a caller may
+# begin is what the rate limit says.
+_RUNTIME: Json = {"overload.premature_reset_total_stream_count": 100_000}
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def render_bootstrap(
         "admin": {"address": {"pipe": {"path": str(places.admin), "mode": 0o600}}},
         "overload_manager": _overload(mesh),
         # Subsets, retries and refusals are counted under `mesh`; one tag a service.
-        "layered_runtime": {"layers": [{"name": "static", "static_layer": {}}]},
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
     }
     content = json.dumps(bootstrap, sort_keys=True).encode() + contract.serialized()
     bootstrap["node"] = {

@@ -60,6 +60,8 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
         "server_name": "sensorium",
         "max_request_headers_kb": _MAX_HEADERS_KIB,
         "request_headers_timeout": "10s",
+        # The deadline's clock is set once the message is read: reading it has a bound of its own.
+        "request_timeout": f"{_longest_s(mesh):g}s",
         # Above every deadline: a call ends by its deadline, an abandoned one by this.
         "stream_idle_timeout": f"{_longest_s(mesh) + 10:.0f}s",
         "common_http_protocol_options": {

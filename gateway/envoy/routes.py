@@ -137,6 +137,8 @@ def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str
         "route": {
             "cluster": service.name,
             "metadata_match": {"filter_metadata": {"envoy.lb": subset}},
+            # The caller's own may be one that a replica's front cannot read, and is of no use to it.
+            "host_rewrite_literal": service.name,
             "retry_policy": _retry(mesh.retries, repeatable),
             **_deadline(timeouts.max_s),
         },

@@ -14,6 +14,13 @@ function envoy_on_request(handle)
   local headers = handle:headers()
 
   local path = headers:get(":path") or ""
+  -- A gRPC path has no query, and by now all is gRPC. A replica that finds bytes in it which no path may have drops the
+  -- connection, and with it the calls of others.
+  local bare = string.match(path, "^[^?]*")
+  if bare ~= path then
+    path = bare
+    headers:replace(":path", path)
+  end
   local bounds = BOUNDS[path] or BOUNDS[string.match(path, "^/([^/]+)/") or ""] or BOUNDS[""]
   -- 0: it lasts as long as the caller wants, as a watch does.
   local timeout = bounds[1]
