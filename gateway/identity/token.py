@@ -75,10 +75,14 @@ def mint(
 
     subject: who it is for; also the unit of the rate limit. scopes: e.g. `("vision", "mesh")`. lifetime_s:
     seconds from now until it ends; a negative one makes an expired token. now_s: unix time, default the
-    clock's. Raises ValueError for an empty subject, no scopes, a scope with blanks, or more than ten years.
+    clock's. Raises ValueError for an empty subject or one with control characters, no scopes, a scope with
+    blanks, or more than ten years.
     """
     if not subject.strip():
         raise ValueError("subject: expected a name, got none")
+    if not subject.isprintable():
+        # It travels in a header, where a control character costs the call.
+        raise ValueError(f"subject: expected a name without control characters, got {subject!r}")
     if not scopes:
         raise ValueError(f"scopes: expected at least one, got none; this mesh knows {', '.join(SCOPES)}")
     for scope in scopes:

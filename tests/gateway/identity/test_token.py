@@ -73,6 +73,7 @@ def test_what_is_no_token_is_said_to_be_none(token: str) -> None:
     "made",
     [
         {"subject": " "},
+        {"subject": "ana\x01"},
         {"scopes": []},
         {"scopes": ["vision nlp"]},
         {"lifetime_s": 1e12},
