@@ -5,6 +5,7 @@ EXIF orientation, colour modes, transparency, the first frame of an animation, a
 Not here: how many bytes or images are allowed (`validation`), and what a model wants of an image (`pipeline`).
 """
 
+import logging
 import re
 import struct
 import warnings
@@ -21,6 +22,7 @@ from shared.errors import InvalidArgument
 
 # What Pillow warns of (damaged EXIF, odd headers) is the client's affair, in the client's words: no log line of ours.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 # Pillow knows many more formats; parsers nobody needs are never handed a client's bytes.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

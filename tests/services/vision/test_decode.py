@@ -361,3 +361,19 @@ def make_tiled_tiff(width: int, height: int, tile_width: int, tile_height: int) 
         + entries
         + struct.pack("<I", 0)
     )
+
+
+def test_what_a_client_sends_writes_no_line_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    tags = [
+        (256, 4, 64),
+        (257, 4, 64),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 2),
+        (273, 4, 8),
+        (277, 3, 60_000),
+        (278, 4, 64),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    refuse(b"II*\x00" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+    assert caplog.records == []
