@@ -142,7 +142,7 @@ async def test_health_is_open_and_reflection_is_not(gateway: Gateway) -> None:
         stub = reflection_pb2_grpc.ServerReflectionStub(opened)
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            # The refusal needs headers only; a message written behind it would end the call with an error of the client's own.
+            # A message written behind the refusal would end the call with an error of the client's own.
             async for _ in stub.ServerReflectionInfo(never(asked), timeout=10):
                 pass
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
