@@ -16,11 +16,9 @@ from shared.settings import state_dir
 DEFAULT_CONFIG = ROOT / "deploy" / "mesh.yaml"
 # More processes than this on one machine is a typing error.
 MAX_REPLICAS = 256
-# A tensor's memory comes from huge pages and stays with the process between calls, instead of being mapped and zeroed
-# for each: 5 % of the CPU of a call with a tensor of 600 kB (median of 10 rounds).
-TENSOR_MEMORY = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=268435456:glibc.malloc.mmap_threshold=67108864"
-)
+# Huge pages for tensors, kept with the process between calls: 3 % of the CPU of a call with a tensor of 600 kB (median
+# of 8 rounds). Blocks of megabytes still go back at once: see `shared.rpc.allocator`.
+TENSOR_MEMORY = "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=268435456"
 
 
 @dataclass(frozen=True)
