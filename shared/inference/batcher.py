@@ -72,7 +72,8 @@ class Batcher:
         self._joiner = Joiner(self._inputs)
         self._max_rows = max(max_batch_size, 1)
         self.max_queue_delay_s = max_queue_delay_s
-        self._worthwhile_rows = worthwhile_rows
+        # Set anew, from any thread, once it is measured.
+        self.worthwhile_rows = worthwhile_rows
         self._target_batch_ns = target_batch_s * 1e9
         self._ns_per_byte = 0.0  # running mean over runs; 0 until the first
         self._rest_s = rest_s
@@ -231,7 +232,7 @@ class Batcher:
         with self._changed:
             while not self._closed:
                 max_bytes = self._target_batch_ns / self._ns_per_byte if self._ns_per_byte else math.inf
-                picked = self._queue.pick(self._max_rows, self._worthwhile_rows, max_bytes)
+                picked = self._queue.pick(self._max_rows, self.worthwhile_rows, max_bytes)
                 now_s = time.monotonic()
                 dead = [item for item in picked if item.gone or item.deadline.at_s <= now_s]
                 if dead:

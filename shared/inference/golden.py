@@ -21,8 +21,8 @@ from shared.inference.session import RunError, Session
 _REFERENCE_PROVIDER = "CPUExecutionProvider"
 # A batch is large enough where the fixed part of a run is this share of its rows' part.
 _FIXED_SHARE = 0.2
-# Runs that are timed, of which the fastest counts; fewer where a graph is slow, so that loading stays short.
-_TIMED_RUNS, _TIMED_S = 5, 0.2
+# Runs that are timed, of which the fastest counts; fewer where a graph is slow, for calls wait behind them.
+_TIMED_RUNS, _TIMED_S = 5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,14 @@ class LoadedGraph:
     signature: Graph
     session: Session
     max_batch_size: int  # rows that may really run together; 0 = no batch axis
-    worthwhile_rows: int  # rows from which on more of them save little time per row
 
 
 def check_golden(
     artifact: Artifact, key: str, graph: LoadedGraph, golden: Mapping[str, Array]
 ) -> dict[str, Array]:
     """Compare one graph's outputs with the golden ones, alone and, where it batches, beside their own copy.
+
+    Gives the golden inputs back.
 
     Raises:
         ArtifactError: names graph, output, largest difference and tolerance.
@@ -68,6 +69,9 @@ def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> 
 
     A graph that reads its weights or steps through time for any number of rows alike (LSTMs) has a large
     fixed part; a convolution on a CPU has almost none. Elsewhere than on a CPU no batch is too large.
+
+    Raises:
+        RunError: a run failed.
     """
     if graph.session.provider != _REFERENCE_PROVIDER or not _can_double(graph, inputs):
         return max(graph.max_batch_size, 1)

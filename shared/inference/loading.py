@@ -8,11 +8,12 @@ here: how golden outputs are compared (`golden.py`), what becomes of a model tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.inference.artifact import Artifact, ArtifactError, read_artifact, verify
-from shared.inference.golden import LoadedGraph, check_golden, measure_worthwhile_rows
+from shared.inference.datatypes import Array
+from shared.inference.golden import LoadedGraph, check_golden
 from shared.inference.session import Session, quantizes_over_batch
 from shared.inference.settings import InferenceSettings
 from shared.telemetry.logging import get_logger
@@ -26,6 +27,7 @@ class LoadedModel:
 
     artifact: Artifact
     graphs: Mapping[str, LoadedGraph]
+    golden_inputs: Mapping[str, Mapping[str, Array]]  # by graph; none without the check
 
     @property
     def provider(self) -> str:
@@ -45,12 +47,11 @@ def load_model(folder: Path, service: str, settings: InferenceSettings) -> Loade
         raise ArtifactError(f"artifact.json: service: expected {service!r}, got {artifact.service!r}")
     verify(artifact)
     graphs = {key: _load_graph(artifact, key, settings) for key in artifact.graphs}
+    inputs: dict[str, Mapping[str, Array]] = {}
     if settings.golden_check:
         golden = artifact.read_golden()
-        for key, graph in list(graphs.items()):
-            inputs = check_golden(artifact, key, graph, golden)
-            graphs[key] = replace(graph, worthwhile_rows=measure_worthwhile_rows(graph, inputs))
-    return LoadedModel(artifact, graphs)
+        inputs = {key: check_golden(artifact, key, graph, golden) for key, graph in graphs.items()}
+    return LoadedModel(artifact, graphs, inputs)
 
 
 def _load_graph(artifact: Artifact, key: str, settings: InferenceSettings) -> LoadedGraph:
@@ -72,4 +73,4 @@ def _load_graph(artifact: Artifact, key: str, settings: InferenceSettings) -> Lo
         max_batch_size = 1
     if max_batch_size and settings.max_batch_size:
         max_batch_size = min(max_batch_size, settings.max_batch_size)
-    return LoadedGraph(signature, session, max_batch_size, worthwhile_rows=max(max_batch_size, 1))
+    return LoadedGraph(signature, session, max_batch_size)

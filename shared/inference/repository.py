@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from sensorium.mesh.v1 import replica_service_pb2 as pb
 from shared.errors import InvalidArgument, NotFound, Unavailable
 from shared.inference.artifact import ArtifactError
 from shared.inference.catalog import Catalog
+from shared.inference.datatypes import Array
 from shared.inference.loading import load_model
 from shared.inference.model import Model, ServedGraph, graph_name
-from shared.inference.session import SessionError
+from shared.inference.session import RunError, SessionError
 from shared.inference.settings import InferenceSettings
 from shared.inference.versions import LOADING, READY, UNAVAILABLE, State, Version, find_versions
 from shared.telemetry.logging import get_logger
@@ -58,6 +59,8 @@ class Repository:
         for name, found in find_versions(models_dir, catalog).items():
             # Only the newest is told of, until it fails and the one before it is tried.
             self._versions[name], self._older[name] = found[:1], found[1:]
+        # Models that answer but are still to be measured, with their golden inputs.
+        self._unmeasured: list[tuple[Model, Mapping[str, Mapping[str, Array]]]] = []
         self._loading: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(settings.load_threads, thread_name_prefix="loading")
         self._closed = False
@@ -69,8 +72,15 @@ class Repository:
         self._loading = asyncio.get_running_loop().create_task(self.load_all())
 
     async def load_all(self) -> None:
-        """Load every model that is on disk, some at a time; returns when each is ready or has a reason why not."""
-        await asyncio.gather(*(self._load(name) for name in self._versions))
+        """Load every model that is on disk, some at a time, those first that are the default of a call.
+
+        Returns when each is measured or has a reason why it does not serve; each is ready long before that.
+        """
+        defaults_first = sorted(self._versions, key=lambda name: not self._default_for(name))
+        await asyncio.gather(*(self._load(name) for name in defaults_first))
+        # Half of the work of loading, and not needed for an answer: only when every model answers.
+        while self._unmeasured:
+            await self._measure(*self._unmeasured.pop(0))
 
     async def wait_loaded(self) -> None:
         """Wait for the end of what `start` began."""
@@ -117,6 +127,7 @@ class Repository:
             reason = f"loading failed unexpectedly ({type(error).__name__}); the log has the stack"
         else:
             version.model = Model(loaded, self._settings)
+            self._unmeasured.append((version.model, loaded.golden_inputs))
             self._settle(version, READY, "")
             _log.info(
                 "model ready",
@@ -129,6 +140,13 @@ class Repository:
         _log.error("model unavailable", model=version.name, version=version.version, reason=reason)
         self._settle(version, UNAVAILABLE, reason)
         return False
+
+    async def _measure(self, model: Model, inputs: Mapping[str, Mapping[str, Array]]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._pool, model.measure_batches, inputs)
+        except RunError as error:
+            _log.warning("batches of a model could not be measured", model=model.name, reason=str(error))
 
     def _settle(self, version: Version, state: State, reason: str) -> None:
         version.state, version.reason = state, reason

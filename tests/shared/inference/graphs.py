@@ -190,7 +190,8 @@ def golden_of(draft: GraphDraft, graph: str = "model") -> dict[str, Any]:
     operators = {node.op_type for node in onnx.load_from_string(draft.content).graph.node}
     answer = value
     if "MatMul" in operators:
-        answer = value @ WEIGHTS
+        # The linear graph, or the hungry one.
+        answer = value @ WEIGHTS if shape[-1] == len(WEIGHTS) else value * 4096
     elif "Gather" in operators:
         answer = value * 10
     return {f"{graph}/in/x": value, f"{graph}/out/y": answer}

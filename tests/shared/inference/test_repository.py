@@ -24,8 +24,10 @@ from tests.shared.inference.graphs import (
     batch_wide,
     draft_of,
     entry_of,
+    hungry,
     identity,
     linear,
+    slow,
     summed,
     two_of_each,
     write_model,
@@ -284,6 +286,52 @@ async def test_models_load_in_the_background_and_changes_are_told(tmp_path: Path
     assert told[-1] == {("one", "1"): READY, ("two", "1"): READY}
     await within(repository.close())
     assert told[-1] == {("one", "1"): UNAVAILABLE, ("two", "1"): UNAVAILABLE}
+
+
+async def test_the_defaults_of_calls_are_loaded_first(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_model(tmp_path, name, linear())
+    catalog: dict[str, Any] = {name: {"default_for": ["DoTask"]} if name == "b" else {} for name in "abc"}
+    ready: list[str] = []
+    repository = Repository(
+        tmp_path,
+        "test",
+        InferenceSettings(intra_op_threads=1, load_threads=1),
+        catalog,
+        on_change=lambda: ready.append(
+            next(v.name for v in repository.versions if v.name not in ready and v.model)
+        ),
+    )
+    await within(repository.load_all())
+    assert ready == ["b", "a", "c"]
+    repository.on_change = None
+    await within(repository.close())
+
+
+async def test_a_model_answers_before_its_batches_are_measured(tmp_path: Path) -> None:
+    x = np.ones((1, 512, 1), np.float32)  # 8 MiB on the way, so that rows cost far more than a run
+    golden = {"model/in/x": x, "model/out/y": x * 4096}
+    write_artifact(tmp_path, entry_of("rows"), replace(draft_of(hungry()), golden=golden))
+    at_first: list[int] = []
+    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+
+    def look() -> None:
+        at_first.extend(graph.batcher.worthwhile_rows for graph in repository.graphs())
+
+    repository.on_change = look
+    await within(repository.load_all())
+    repository.on_change = None
+    assert at_first == [8]
+    assert repository.graph("rows").batcher.worthwhile_rows < 8
+    await within(repository.close())
+
+
+async def test_a_run_that_takes_all_rows_alike_is_worth_any_batch(tmp_path: Path) -> None:
+    x = np.array([3000])  # turns of a loop, however many rows there are
+    golden = {"model/in/x": x, "model/out/y": x}
+    write_artifact(tmp_path, entry_of("turns"), replace(draft_of(slow()), golden=golden))
+    async with loaded(tmp_path) as repository:
+        assert repository.graph("turns").batcher.worthwhile_rows == 8
 
 
 async def test_close_while_loading_ends_at_once(tmp_path: Path) -> None:
