@@ -4,9 +4,7 @@ Lives here: what counts as already made. Not here: what a recipe does, and how a
 replaced (`shared.inference.artifact`).
 """
 
-import hashlib
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from cli.pull.catalog import Entry
 from cli.pull.fetch import fetch_members
 from cli.pull.lock import exclusive
 from cli.pull.progress import Progress
+from cli.pull.recipe import digest_recipe
 from shared.inference.artifact import ArtifactError, read_artifact, verify, write_artifact
 from shared.inference.draft import Draft
 
@@ -32,23 +31,17 @@ def artifact_folder(entry: Entry, state: Path) -> Path:
 
 
 def recipe_sha256(entry: Entry) -> str:
-    """One digest over the recipe's module and the files beside it that bear its name (graph, golden, card).
+    """The digest of the entry's recipe, see `digest_recipe`.
 
     Raises:
-        BuildError: there is no such module.
+        BuildError: there is no such module, or it cannot be read.
     """
     try:
-        spec = importlib.util.find_spec(entry.recipe)
+        return digest_recipe(entry.recipe)
     except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
-        raise BuildError(f"{entry.public_name}: recipe {entry.recipe}: there is no such module")
-    module = Path(spec.origin)
-    digest = hashlib.sha256()
-    for path in sorted({module, *module.parent.glob(f"{module.stem}.*")}):
-        if path.is_file():
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+        raise BuildError(f"{entry.public_name}: recipe {entry.recipe}: there is no such module") from None
+    except SyntaxError as error:
+        raise BuildError(f"{entry.public_name}: recipe {entry.recipe}: {error}") from error
 
 
 def why_not_made(entry: Entry, state: Path) -> str:
