@@ -370,7 +370,7 @@ GATEWAY_REPLIES: tuple[GatewayReply, ...] = (
         "the message is larger than {max_message}, the most that is taken; send fewer or smaller items per call",
         details="grpc_field_extraction_FAILED_PRECONDITION"),
     GatewayReply("malformed request", 400, grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST",
-        "the request could not be read: expected JSON or uncompressed gRPC for this method; compare it with the rpc's request message"),
+        "the request could not be read: expected JSON or uncompressed gRPC; compare it with the rpc's request message"),
     GatewayReply("too busy", 503, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED",
         "too many calls are in flight: retry after 1 s",
         flags=("UO", "OM"), retry_after_s=1.0),
