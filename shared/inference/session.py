@@ -139,7 +139,7 @@ class Session:
         """Give back what ONNX Runtime keeps of earlier runs, all that the largest of them needed. Blocks, some ms.
 
         Its only way is an option of a run, so one is made of the smallest inputs and told to end before its
-        first node. The next run pays for the pages again: up to 25 % more CPU where a run is mostly memory (the
+        first node. The next run pays for the pages again: up to 40 % more CPU where a run is mostly memory (the
         text detector: 400 MB, 54 ms of 270), nothing that could be measured elsewhere. So it is for a session
         at rest, not for every run. The first block that a session ever took stays, which holds its weights or
         what the golden outputs needed. Sessions of other providers keep what they have.
