@@ -154,9 +154,3 @@ def _mesh(state: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-if __name__ == "__main__":
-    from cli.__main__ import main
-
-    sys.exit(main(["demo"]))

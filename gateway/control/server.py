@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from shared.rpc.interceptor import Registry, intercept
 from shared.rpc.listen import check_address, describe_failure
 from shared.rpc.method import Method
 from shared.rpc.settings import RpcSettings
+from shared.rpc.version import read_version
 from shared.telemetry.metrics import CallMetrics
 
 # Watches of the gateway's health end with it; this is for answers under way.
@@ -106,15 +106,6 @@ class _Refusals(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
             yield b""  # makes it a stream
 
         return intercept(self._method, grpc.stream_stream_rpc_method_handler(refuse))
-
-
-def read_version() -> str:
-    """Version of this server."""
-    try:
-        return importlib.metadata.version("sensorium-mesh")
-    except importlib.metadata.PackageNotFoundError:
-        # Run from a checkout that was never installed.
-        return "unknown"
 
 
 def _pool(contract: Contract) -> descriptor_pool.DescriptorPool:

@@ -34,7 +34,7 @@ async def build() -> Server:
     replica.set_models(repository.statuses())
     repository.start()
     vision = VisionServicer(repository, settings.bounds)
-    tensors = InferenceServicer(repository, server_version=replica.server_version)
+    tensors = InferenceServicer(repository)
     return Server(
         settings.rpc,
         service=SERVICE,

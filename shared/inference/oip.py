@@ -11,7 +11,6 @@ without a name lists all.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -29,6 +28,7 @@ from shared.inference.repository import Repository
 from shared.inference.versions import READY
 from shared.inference.waiting import Answer
 from shared.rpc.deadline import current_deadline
+from shared.rpc.version import read_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -47,7 +47,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         self._repository = repository
         self._server_name = server_name
-        self._server_version = _read_version() if server_version is None else server_version
+        self._server_version = read_version() if server_version is None else server_version
         self._readers: dict[str, tuple[ServedGraph, RequestReader]] = {}
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -168,10 +168,3 @@ def _is_slow(types: Mapping[str, str], asked: Asked, answer: Answer) -> bool:
         array.nbytes > _SLOW_BYTES and not (asked.raw and types[name] != "BYTES")
         for name, array in answer.outputs.items()
     )
-
-
-def _read_version() -> str:
-    try:
-        return importlib.metadata.version("sensorium-mesh")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"  # a checkout that was never installed

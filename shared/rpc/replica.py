@@ -8,7 +8,6 @@ are done elsewhere, and said here. All of it runs on the event loop; nothing is 
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -17,6 +16,8 @@ import grpc
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 from sensorium.mesh.v1 import replica_service_pb2_grpc as pb_grpc
 from sensorium.types.v1 import limits_pb2
+
+from shared.rpc.version import read_version
 
 # At least so often a watcher hears something, so that it can tell a quiet replica from a lost one.
 HEARTBEAT_S = 10.0
@@ -34,7 +35,7 @@ class Replica:
     ) -> None:
         self.service = service
         self.instance_id = os.urandom(8).hex()
-        self.server_version = _read_version() if server_version is None else server_version
+        self.server_version = read_version() if server_version is None else server_version
         self.limits = list(limits)
         self.models: list[pb.ModelStatus] = []
         self.draining = False
@@ -136,11 +137,3 @@ class ReplicaServicer(pb_grpc.ReplicaServiceServicer):
         async with aclosing(self._replica.changes(self._heartbeat_s)) as changes:
             async for _ in changes:
                 yield self._replica.get_snapshot()
-
-
-def _read_version() -> str:
-    try:
-        return importlib.metadata.version("sensorium-mesh")
-    except importlib.metadata.PackageNotFoundError:
-        # Run from a checkout that was never installed.
-        return "unknown"

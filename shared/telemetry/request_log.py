@@ -78,17 +78,12 @@ class RequestLog:
     """The log of one method, with everything that does not change from call to call rendered already."""
 
     def __init__(self, service: str, method: str, level: str = "info") -> None:
-        self._service, self._method, self._level = service, method, level
+        self._service, self._method = service, method
         self._number = logging.getLevelNamesMapping()[level.upper()]
         # The order of keys is that of structlog's lines: values first, then level, ids, time.
         names = f'"service":{json.dumps(service)},"method":{json.dumps(method)}'
         self._head = f'{{"room":"rpc","event":"call",{names},"code":"'
         self._tail = f',"level":"{level}","request_id":"'
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the level lets these lines through."""
-        return self._number >= _sink.threshold
 
     def write(self, code: str, duration_s: float, correlation: Correlation) -> None:
         """Writes the line of one ended call. The request id must be one that `accept_request_id` let through."""
