@@ -1,58 +1,18 @@
 """`python -m services.speech` as a process: from its environment to an answer, and to a readable refusal."""
 
-import asyncio
-import os
 import shutil
 import signal
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from sensorium.mesh.v1 import replica_service_pb2 as replica_pb
-from sensorium.mesh.v1 import replica_service_pb2_grpc as replica_grpc
 from sensorium.speech.v1 import speech_service_pb2 as pb
 from sensorium.speech.v1 import speech_service_pb2_grpc as pb_grpc
 
+from tests.support.service_process import STATES, loaded, started
 from tests.support.waiting import within
 
-ROOT = Path(__file__).parents[3]
-STATES = replica_pb.ModelStatus.State
 LIMIT_S = 30.0
-
-
-@asynccontextmanager
-async def started(environ: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The process with `environ` added to a clean environment; killed at the end if it still runs."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.speech",
-        cwd=ROOT,
-        env={**clean, **environ},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await within(process.communicate())
-
-
-async def loaded(channel: grpc.aio.Channel) -> replica_pb.StreamingWatchReplicaResponse:
-    """What the replica says of itself once no model is being loaded."""
-    watch = replica_grpc.ReplicaServiceStub(channel).StreamingWatchReplica(
-        replica_pb.StreamingWatchReplicaRequest(), wait_for_ready=True
-    )
-    async for snapshot in watch:
-        if all(model.state != STATES.STATE_LOADING for model in snapshot.models):
-            watch.cancel()
-            return snapshot
-    raise AssertionError("the watch ended")
 
 
 async def test_it_serves_what_it_can_and_says_what_it_cannot(
@@ -67,7 +27,7 @@ async def test_it_serves_what_it_can_and_says_what_it_cannot(
         "SENSORIUM_SPEECH_INFERENCE__MODELS_DIR": str(folder),
         "SENSORIUM_SPEECH_BOUNDS__MAX_AUDIO_S": "30",
     }
-    async with started(environ) as process, grpc.aio.insecure_channel(socket) as channel:
+    async with started("services.speech", environ) as process, grpc.aio.insecure_channel(socket) as channel:
         snapshot = await within(loaded(channel), LIMIT_S)
         assert {limit.max_audio.seconds for limit in snapshot.limits} == {30}
         states = {model.name: model.state for model in snapshot.models}
@@ -94,7 +54,7 @@ async def test_all_of_it(models_dir: Path, beckett: bytes, tmp_path: Path):
         "SENSORIUM_SPEECH_RPC__ADDRESS": socket,
         "SENSORIUM_SPEECH_INFERENCE__MODELS_DIR": str(models_dir / "speech"),
     }
-    async with started(environ), grpc.aio.insecure_channel(socket) as channel:
+    async with started("services.speech", environ), grpc.aio.insecure_channel(socket) as channel:
         await within(loaded(channel), LIMIT_S)
         stub = pb_grpc.SpeechServiceStub(channel)
         reply = await within(stub.Transcribe(pb.TranscribeRequest(audio=pb.Audio(content=beckett))), LIMIT_S)
@@ -102,7 +62,7 @@ async def test_all_of_it(models_dir: Path, beckett: bytes, tmp_path: Path):
 
 
 async def test_bad_settings_are_one_readable_refusal():
-    async with started({"SENSORIUM_SPEECH_BOUNDS__MAX_AUDIO_S": "0"}) as process:
+    async with started("services.speech", {"SENSORIUM_SPEECH_BOUNDS__MAX_AUDIO_S": "0"}) as process:
         _, errors = await within(process.communicate(), LIMIT_S)
         assert process.returncode == 1
         assert "SENSORIUM_SPEECH_BOUNDS__MAX_AUDIO_S" in errors.decode()

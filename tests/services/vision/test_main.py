@@ -1,45 +1,16 @@
 """`python -m services.vision` as a process: from its environment to an answer, and to a readable refusal."""
 
-import asyncio
-import os
 import shutil
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sensorium.mesh.v1 import replica_service_pb2 as replica_pb
-from sensorium.mesh.v1 import replica_service_pb2_grpc as replica_grpc
 from sensorium.vision.v1 import vision_service_pb2 as pb
 from sensorium.vision.v1 import vision_service_pb2_grpc as pb_grpc
 
 from tests.services.vision.asking import LIMIT_S, images, refused
+from tests.support.service_process import STATES, loaded, started
 from tests.support.waiting import within
-
-ROOT = Path(__file__).parents[3]
-STATES = replica_pb.ModelStatus.State
-
-
-@asynccontextmanager
-async def started(environ: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The process with `environ` added to a clean environment; killed at the end if it still runs."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.vision",
-        cwd=ROOT,
-        env={**clean, **environ},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await within(process.communicate())
 
 
 async def test_it_serves_what_it_can_and_says_what_it_cannot(
@@ -59,16 +30,9 @@ async def test_it_serves_what_it_can_and_says_what_it_cannot(
         "SENSORIUM_VISION_INFERENCE__MODELS_DIR": str(folder),
         "SENSORIUM_VISION_BOUNDS__CLASSIFY_IMAGE__MAX_ITEMS": "2",
     }
-    async with started(environ) as process, grpc.aio.insecure_channel(socket) as channel:
-        watch = replica_grpc.ReplicaServiceStub(channel).StreamingWatchReplica(
-            replica_pb.StreamingWatchReplicaRequest(), wait_for_ready=True
-        )
-        async with asyncio.timeout(LIMIT_S):
-            async for snapshot in watch:
-                models = {model.name: model for model in snapshot.models}
-                if all(model.state != STATES.STATE_LOADING for model in models.values()):
-                    break
-        watch.cancel()
+    async with started("services.vision", environ) as process, grpc.aio.insecure_channel(socket) as channel:
+        snapshot = await within(loaded(channel), LIMIT_S)
+        models = {model.name: model for model in snapshot.models}
         assert snapshot.service == "vision"
         limits = {limit.method.rpartition("/")[2]: limit for limit in snapshot.limits}
         assert limits["ClassifyImage"].max_items == 2
@@ -105,7 +69,7 @@ async def test_bad_settings_are_one_readable_refusal(tmp_path: Path) -> None:
         "SENSORIUM_VISION_BOUNDS__READ_TEXT__MAX_PIXELS": "900000000",
         "SENSORIUM_VISION_COLOUR": "blue",
     }
-    async with started(environ) as process:
+    async with started("services.vision", environ) as process:
         _, output = await within(process.communicate(), LIMIT_S)
         text = output.decode()
         assert process.returncode == 1
