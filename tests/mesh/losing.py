@@ -24,6 +24,8 @@ Call = Callable[[], Awaitable[object]]
 Ready = Callable[[str], Awaitable[bool]]
 MODEL_READY = replica_service_pb2.ModelStatus.STATE_READY
 CALL_TIMEOUT_S = 30
+# The control plane knows of a replica before Envoy has it in rotation: a file is written and a first health check made.
+ROTATION_S = 1.5
 
 
 @dataclass
@@ -112,7 +114,9 @@ async def lose_replicas(
         for n in range(kills):
             service = services[n % len(services)]
             await asyncio.sleep(max(0.0, begun_s + (n + 1) * every_s - time.monotonic()))
-            await wait_ready(ready, [service], 60)
+            if not await ready(service):
+                await wait_ready(ready, [service], 60)
+                await asyncio.sleep(ROTATION_S)
             os.kill(min(replica_pids(mesh)[service]), signal.SIGKILL)
             losses.kills += 1
         losses.wall_s = time.monotonic() - begun_s
