@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sensorium.types.v1 import limits_pb2
 
 from shared.errors import NotFound, Unavailable
-from shared.inference.repository import Repository
+from shared.inference.repository.repository import Repository
 
 SERVICE = "sensorium.nlp.v1.NlpService"
 RPCS = ("EmbedText", "ClassifyText")

@@ -17,8 +17,8 @@ from services.nlp.pipeline.similarity import phrase, rank, score
 from services.nlp.reading import Reading
 from services.nlp.validation import check_count, check_labels
 from shared.inference.model import Model
-from shared.inference.per_artifact import PerArtifact
-from shared.inference.repository import Repository
+from shared.inference.repository.per_artifact import PerArtifact
+from shared.inference.repository.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
 

@@ -7,10 +7,10 @@ from sensorium.speech.v1 import speech_service_pb2_grpc
 from services.speech.limits import describe
 from services.speech.servicer import SpeechServicer
 from services.speech.settings import SpeechSettings
-from shared.inference.catalog import read_catalog
-from shared.inference.oip import InferenceServicer
-from shared.inference.oip_message import add_to_server
-from shared.inference.repository import Repository
+from shared.inference.oip.message import add_to_server
+from shared.inference.oip.servicer import InferenceServicer
+from shared.inference.repository.catalog import read_catalog
+from shared.inference.repository.repository import Repository
 from shared.rpc.main import run
 from shared.rpc.replica import Replica
 from shared.rpc.server import Server

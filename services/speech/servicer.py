@@ -15,8 +15,8 @@ from services.speech.pipeline.decoding import SAMPLE_RATE_HZ, Clip
 from services.speech.pipeline.segmentation import Span
 from services.speech.validation import check_language, check_threshold
 from shared.errors import InvalidArgument
-from shared.inference.per_artifact import PerArtifact
-from shared.inference.repository import Repository
+from shared.inference.repository.per_artifact import PerArtifact
+from shared.inference.repository.repository import Repository
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.deadline import current_deadline
 

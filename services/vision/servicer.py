@@ -11,7 +11,7 @@ from services.vision.rpc.detect_faces import DetectFaces
 from services.vision.rpc.detect_objects import DetectObjects
 from services.vision.rpc.embed_image import EmbedImage
 from services.vision.rpc.read_text import ReadText
-from shared.inference.repository import Repository
+from shared.inference.repository.repository import Repository
 
 # grpc.aio's ServicerContext or the native front's; no method looks at it.
 Context = Any

@@ -2,7 +2,7 @@
 
 Here: pure functions between bytes, typed protobuf lists and numpy arrays; they raise `ValueError` with a
 reason. Not
-here: requests, field names and statuses (`oip.py`).
+here: requests, field names and statuses (`oip/`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A model that serves: one artifact, its graphs, each with its session and its batcher.
 
-Not here: how it came to be (`loading.py`), which models there are (`repository.py`).
+Not here: how it came to be (`repository/loading.py`), which models there are (`repository/repository.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sensorium.types.v1 import model_pb2
 
 from shared.errors import NotFound
 from shared.inference.artifact import Artifact
-from shared.inference.batcher import Answer, Batcher
+from shared.inference.batching.batcher import Answer, Batcher
 from shared.inference.datatypes import Array
-from shared.inference.golden import LoadedGraph, measure_worthwhile_rows
-from shared.inference.loading import LoadedModel
+from shared.inference.repository.golden import LoadedGraph, measure_worthwhile_rows
+from shared.inference.repository.loading import LoadedModel
 from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from sensorium.types.v1 import model_pb2
 
-from shared.inference.waiting import Answer
+from shared.inference.batching.waiting import Answer
 
 
 class ItemStopwatch:

@@ -83,7 +83,7 @@ def test_a_module_that_is_not_there(write: Write, name: str) -> None:
         ("shared/inference/weights.py", {"centernet", "efficientnet", "resemblyzer"}),
         ("shared/inference/torch_file.py", {"centernet", "efficientnet", "resemblyzer"}),
         ("shared/inference/artifact.py", set()),
-        ("shared/inference/session.py", set()),
+        ("shared/inference/session/session.py", set()),
         ("services/vision/models/catalog.toml", set()),
     ],
 )

@@ -13,8 +13,8 @@ from services.vision.rpc.classify_image import prepare
 from services.vision.rpc.item import answer_each
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
-from shared.inference.per_artifact import PerArtifact
-from shared.inference.repository import Repository
+from shared.inference.repository.per_artifact import PerArtifact
+from shared.inference.repository.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
 

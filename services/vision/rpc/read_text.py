@@ -25,11 +25,11 @@ from services.vision.pipeline.text.recognition import Reading
 from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
 from shared.inference.artifact import Artifact
-from shared.inference.batcher import Answer
+from shared.inference.batching.batcher import Answer
 from shared.inference.executor import run_in_executor
 from shared.inference.model import Model
-from shared.inference.per_artifact import PerArtifact
-from shared.inference.repository import Repository
+from shared.inference.repository.per_artifact import PerArtifact
+from shared.inference.repository.repository import Repository
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.deadline import Deadline, current_deadline
 

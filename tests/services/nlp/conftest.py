@@ -11,8 +11,8 @@ from sensorium.nlp.v1 import nlp_service_pb2_grpc as pb_grpc
 
 from services.nlp.limits import Bounds, describe, read_max_tokens
 from services.nlp.servicer import NlpServicer
-from shared.inference.catalog import read_catalog
-from shared.inference.repository import Repository
+from shared.inference.repository.catalog import read_catalog
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.replica import Replica
 from tests.support.serving import FRONTS, Serving, serving

@@ -11,8 +11,8 @@ from sensorium.speech.v1 import speech_service_pb2_grpc as pb_grpc
 
 from services.speech.limits import Bounds, describe
 from services.speech.servicer import SpeechServicer
-from shared.inference.catalog import read_catalog
-from shared.inference.repository import Repository
+from shared.inference.repository.catalog import read_catalog
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.replica import Replica
 from tests.support.serving import FRONTS, Serving, serving

@@ -9,8 +9,8 @@ from sensorium.vision.v1 import vision_service_pb2_grpc as pb_grpc
 
 from services.vision.limits import Bounds, describe
 from services.vision.servicer import VisionServicer
-from shared.inference.catalog import read_catalog
-from shared.inference.repository import Repository
+from shared.inference.repository.catalog import read_catalog
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.replica import Replica
 from tests.support.serving import FRONTS, serving

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from shared.inference.artifact import GraphDraft
-from shared.inference.batcher import Batcher
-from shared.inference.session import Session
+from shared.inference.batching.batcher import Batcher
+from shared.inference.session.session import Session
 from tests.shared.inference.graphs import signature_of
 from tests.support.serving import front
 from tests.support.waiting import within

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shared.inference.batching.waiting import Answer
 from shared.inference.timing import Stopwatch
-from shared.inference.waiting import Answer
 
 
 def test_runs_add_up_within_an_input_and_the_longest_input_counts() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
-from shared.inference.batcher import Answer, Batcher
-from shared.inference.session import Session
+from shared.inference.batching.batcher import Answer, Batcher
+from shared.inference.session.session import Session
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.conftest import MakeBatcher
 from tests.shared.inference.graphs import WEIGHTS, hungry, linear, picky, slow, summed, two_of_each

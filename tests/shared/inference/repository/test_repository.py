@@ -15,8 +15,8 @@ from sensorium.mesh.v1.replica_service_pb2 import ModelStatus
 
 from shared.errors import InvalidArgument, NotFound, Unavailable
 from shared.inference.artifact import Tensor, write_artifact
-from shared.inference.catalog import read_catalog
-from shared.inference.repository import Repository
+from shared.inference.repository.catalog import read_catalog
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.graphs import (

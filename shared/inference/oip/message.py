@@ -1,7 +1,7 @@
 """A ModelInferRequest on the wire, read without copying its tensors.
 
 Here: the one field that is large, `raw_input_contents`, is cut out of the message's bytes; protobuf reads the rest. Not
-here: what the fields mean (`oip_request.py`). With 600 kB of pixels this saves two copies of three, a sixth of what the
+here: what the fields mean (`request.py`). With 600 kB of pixels this saves two copies of three, a sixth of what the
 event loop does for the call.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 from shared.inference.artifact import Artifact, ArtifactError, Graph
 from shared.inference.datatypes import NUMPY_TYPES, Array
 from shared.inference.manifest import Tolerance
-from shared.inference.session import RunError, Session
+from shared.inference.session.session import RunError, Session
 
 # The provider whose tolerance holds for those that the artifact says nothing of.
 _REFERENCE_PROVIDER = "CPUExecutionProvider"

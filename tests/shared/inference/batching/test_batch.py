@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from shared.inference.batch import Joiner, UnevenOutputError, split
+from shared.inference.batching.batch import Joiner, UnevenOutputError, split
 from shared.inference.datatypes import Array
 
 

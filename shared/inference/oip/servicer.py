@@ -1,7 +1,7 @@
 """The Open Inference Protocol over a repository: `inference.GRPCInferenceService`, as `tritonclient` speaks
 it.
 
-Here: the calls. Not here: reading requests (`oip_request.py`), making replies (`oip_reply.py`), mapping
+Here: the calls. Not here: reading requests (`request.py`), making replies (`reply.py`), mapping
 errors to statuses and deadlines (`shared.rpc`).
 
 Where the protocol leaves a choice, Triton's is followed: ModelReady is false, not an error, for a model or
@@ -19,14 +19,14 @@ from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
 
 from shared.errors import NotFound, Unavailable
+from shared.inference.batching.waiting import Answer
 from shared.inference.executor import run_in_executor
 from shared.inference.model import ServedGraph
-from shared.inference.oip_message import InferMessage, InferRequest
-from shared.inference.oip_reply import make_config, make_index, make_infer_response, make_metadata
-from shared.inference.oip_request import Asked, RequestReader
-from shared.inference.repository import Repository
-from shared.inference.versions import READY
-from shared.inference.waiting import Answer
+from shared.inference.oip.message import InferMessage, InferRequest
+from shared.inference.oip.reply import make_config, make_index, make_infer_response, make_metadata
+from shared.inference.oip.request import Asked, RequestReader
+from shared.inference.repository.repository import Repository
+from shared.inference.repository.versions import READY
 from shared.rpc.deadline import current_deadline
 from shared.rpc.version import read_version
 

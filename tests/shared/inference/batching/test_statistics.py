@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.inference.statistics import BatchTimes, Statistics
+from shared.inference.batching.statistics import BatchTimes, Statistics
 
 
 def test_a_batch_counts_once_as_a_run_once_per_call_and_once_per_row() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensorium.oip.v2 import inference_pb2 as pb
 
-from shared.inference.oip_message import InferMessage, read_message
+from shared.inference.oip.message import InferMessage, read_message
 
 # Large enough to be read by hand.
 FILLER = b"\x00" * 40_000

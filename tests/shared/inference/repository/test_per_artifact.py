@@ -9,8 +9,8 @@ import pytest
 from shared.errors import Unavailable
 from shared.inference.artifact import Artifact
 from shared.inference.model import Model
-from shared.inference.per_artifact import PerArtifact
-from shared.inference.repository import Repository
+from shared.inference.repository.per_artifact import PerArtifact
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.support.waiting import within
 

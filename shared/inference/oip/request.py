@@ -1,6 +1,6 @@
 """From a ModelInferRequest to arrays: every check of it, and what each failed one says.
 
-Here: pure functions of a request and a graph's signature. Not here: the calls (`oip.py`), bytes
+Here: pure functions of a request and a graph's signature. Not here: the calls (`servicer.py`), bytes
 (`datatypes.py`).
 
 Parameters that only ask for haste (`timeout`, `priority`) or say how HTTP bodies are laid out

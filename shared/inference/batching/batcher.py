@@ -1,7 +1,7 @@
 """Dynamic batching before one session: who waits, what runs together, who gets which rows back.
 
 Here: one thread per session, the hand-over between it and the event loop, failures. Not here: signatures
-(checked by the callers), sessions (`session.py`), the order of the queue (`waiting.py`).
+(checked by the callers), sessions (`session/`), the order of the queue (`waiting.py`).
 
 The thread takes its next batch by itself the moment it is done with one, so that a session is never idle
 while somebody
@@ -18,12 +18,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
-from shared.inference.batch import Joiner, UnevenOutputError, count_rows, split
+from shared.inference.batching.batch import Joiner, UnevenOutputError, count_rows, split
+from shared.inference.batching.statistics import BatchTimes, Statistics
+from shared.inference.batching.waiting import Answer, Item, Queue
 from shared.inference.datatypes import Array
 from shared.inference.manifest import Graph
-from shared.inference.session import RunError, RunOptions, Session
-from shared.inference.statistics import BatchTimes, Statistics
-from shared.inference.waiting import Answer, Item, Queue
+from shared.inference.session.session import RunError, RunOptions, Session
 from shared.rpc.deadline import Deadline
 from shared.telemetry.logging import get_logger
 

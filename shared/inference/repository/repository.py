@@ -1,7 +1,7 @@
 """The models of one service: which are known, which of them answer, and why the others do not.
 
 Here: finding versions, loading them in the background, names. Not here: the checks (`loading.py`), running
-(`model.py`). One model that cannot be loaded never stops another; a version that cannot be loaded leaves the
+(`shared.inference.model`). One model that cannot be loaded never stops another; a version that cannot be loaded leaves the
 one before it serving.
 """
 
@@ -18,13 +18,13 @@ from sensorium.mesh.v1 import replica_service_pb2 as pb
 
 from shared.errors import InvalidArgument, NotFound, Unavailable
 from shared.inference.artifact import ArtifactError
-from shared.inference.catalog import Catalog
 from shared.inference.datatypes import Array
-from shared.inference.loading import load_model
 from shared.inference.model import Model, ServedGraph, graph_name
-from shared.inference.session import RunError, SessionError
+from shared.inference.repository.catalog import Catalog
+from shared.inference.repository.loading import load_model
+from shared.inference.repository.versions import LOADING, READY, UNAVAILABLE, State, Version, find_versions
+from shared.inference.session.session import RunError, SessionError
 from shared.inference.settings import InferenceSettings
-from shared.inference.versions import LOADING, READY, UNAVAILABLE, State, Version, find_versions
 from shared.telemetry.logging import get_logger
 
 __all__ = ["Model", "Repository", "Version"]

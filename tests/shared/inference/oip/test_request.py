@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sensorium.oip.v2 import inference_pb2 as pb
 
 from shared.errors import ClientError
-from shared.inference.oip_request import RequestReader
+from shared.inference.oip.request import RequestReader
 from tests.shared.inference.graphs import identity, linear, signature_of, two_of_each
 
 READERS = [

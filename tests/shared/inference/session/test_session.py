@@ -10,7 +10,7 @@ import pytest
 
 from shared.inference.artifact import GraphDraft, Tensor
 from shared.inference.manifest import Graph
-from shared.inference.session import RunError, Session, SessionError, quantizes_over_batch
+from shared.inference.session.session import RunError, Session, SessionError, quantizes_over_batch
 from tests.shared.inference.graphs import (
     batch_wide,
     hungry,

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from shared.inference.datatypes import NUMPY_TYPES
-from shared.inference.oip import InferenceServicer
-from shared.inference.oip_message import add_to_server
-from shared.inference.repository import Repository
+from shared.inference.oip.message import add_to_server
+from shared.inference.oip.servicer import InferenceServicer
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import identity, picky, two_of_each, write_model
 from tests.support.serving import serving
 from tests.support.waiting import within
 
-PYTHON = Path(__file__).parents[3] / ".venv-tritonclient/bin/python"
+PYTHON = Path(__file__).parents[4] / ".venv-tritonclient/bin/python"
 SCRIPT = Path(__file__).with_name("tritonclient_types.py")
 
 

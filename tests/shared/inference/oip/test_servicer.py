@@ -24,9 +24,9 @@ from shared.inference.datatypes import (
     encode_contents,
     encode_raw,
 )
-from shared.inference.oip import InferenceServicer
-from shared.inference.oip_message import add_to_server
-from shared.inference.repository import Repository
+from shared.inference.oip.message import add_to_server
+from shared.inference.oip.servicer import InferenceServicer
+from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import WEIGHTS, identity, linear, picky, two_of_each, write_model
 from tests.support.serving import get_details, get_status, serving

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 
-from shared.inference.catalog import Catalog
 from shared.inference.model import Model
+from shared.inference.repository.catalog import Catalog
 
 State: TypeAlias = "pb.ModelStatus.State.ValueType"
 LOADING: State = pb.ModelStatus.STATE_LOADING

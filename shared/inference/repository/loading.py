@@ -13,8 +13,8 @@ from pathlib import Path
 
 from shared.inference.artifact import Artifact, ArtifactError, read_artifact, verify
 from shared.inference.datatypes import Array
-from shared.inference.golden import LoadedGraph, check_golden
-from shared.inference.session import Session, quantizes_over_batch
+from shared.inference.repository.golden import LoadedGraph, check_golden
+from shared.inference.session.session import Session, quantizes_over_batch
 from shared.inference.settings import InferenceSettings
 from shared.telemetry.logging import get_logger
 

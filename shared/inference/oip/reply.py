@@ -1,6 +1,6 @@
 """What the Open Inference Protocol's calls answer, made of arrays, signatures and states.
 
-Here: pure functions. Not here: the calls (`oip.py`).
+Here: pure functions. Not here: the calls (`servicer.py`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import model_config_pb2 as config_pb
 
+from shared.inference.batching.waiting import Answer
 from shared.inference.datatypes import CONTENTS_FIELDS, encode_contents, encode_raw
 from shared.inference.manifest import Tensor
 from shared.inference.model import ServedGraph
-from shared.inference.oip_request import Asked
-from shared.inference.versions import LOADING, READY, Version
-from shared.inference.waiting import Answer
+from shared.inference.oip.request import Asked
+from shared.inference.repository.versions import LOADING, READY, Version
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"

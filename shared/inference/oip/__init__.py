@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over a repository: reading requests, answering them, making replies."""
