@@ -21,6 +21,15 @@ from shared.errors import (
     Unimplemented,
     let_go,
 )
+from shared.rpc.caller import (
+    PRINCIPAL_HEADER,
+    PRIORITY_HEADER,
+    TIER_HEADER,
+    Caller,
+    Priority,
+    read_priority,
+    set_caller,
+)
 from shared.rpc.deadline import DEADLINE_HEADER, Deadline, set_deadline
 from shared.rpc.gate import Ending
 from shared.rpc.method import Method
@@ -77,7 +86,7 @@ class Call:
 
         Raises InvalidArgument, DeadlineExceeded (it was late on arrival) or Unavailable (draining).
         """
-        request_id = traceparent = stamp = ""
+        request_id = traceparent = stamp = principal = tier = priority = ""
         for key, value in self._context.invocation_metadata():
             if key == REQUEST_ID_HEADER:
                 request_id = value
@@ -85,6 +94,12 @@ class Call:
                 traceparent = value
             elif key == DEADLINE_HEADER:
                 stamp = value
+            elif key == PRINCIPAL_HEADER:
+                principal = value
+            elif key == TIER_HEADER:
+                tier = value
+            elif key == PRIORITY_HEADER:
+                priority = value
         self.correlation = Correlation(
             accept_request_id(request_id) if request_id else new_request_id(), traceparent
         )
@@ -96,6 +111,9 @@ class Call:
         deadline = Deadline.from_parts(remaining_s, stamp, method.settings)
         self.deadline = deadline
         set_deadline(deadline)
+        if principal or priority:
+            urgency = read_priority(priority) if priority else Priority.INTERACTIVE
+            set_caller(Caller(principal, tier, urgency))
         method.gate.enter(self)
         left_s = deadline.at_s - self.started_s
         if left_s <= 0:

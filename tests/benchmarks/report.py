@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +31,11 @@ class Row:
     how: str
 
 
+def describe_machine() -> str:
+    """The machine of a figure, for its `how`."""
+    return f"{os.cpu_count()} cores of {platform.processor() or platform.machine()}"
+
+
 def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     """Median and its 95 % interval by order statistics (ranks of the binomial distribution, no assumption on the shape)."""
     ordered = sorted(samples)
@@ -52,14 +59,14 @@ def judge(name: str, samples: Sequence[float], unit: str, how: str, *, at_most: 
     return Row(name, value, low, high, unit, f"<= {at_most:g}", holds, how)
 
 
-def publish(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Prints the table and writes the rows as JSON, whole or not at all."""
+def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None) -> None:
+    """Writes the rows as JSON, whole or not at all, and prints them (or `show` of them) as a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     draft.rename(path)
     table = Table("figure", "median", "95 % interval", "unit", "bar", "holds", title=title)
-    for row in rows:
+    for row in rows if show is None else show:
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         value = "" if row.value is None else f"{row.value:.4g}"
         table.add_row(row.name, value, between, row.unit, row.bar, str(row.holds))
