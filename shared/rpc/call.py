@@ -33,6 +33,7 @@ from shared.rpc.caller import (
 from shared.rpc.deadline import DEADLINE_HEADER, Deadline, set_deadline
 from shared.rpc.gate import Ending
 from shared.rpc.method import Method
+from shared.rpc.report import Report, set_report
 from shared.telemetry.correlation import Correlation, accept_request_id, new_request_id, set_correlation
 from shared.telemetry.logging import get_logger
 
@@ -51,7 +52,17 @@ Context = Any  # grpc.aio.ServicerContext, or pygrpc_native's, which has the sam
 class Call:
     """Surrounds the handler: however the block ends, the call ends with the status that stands for it."""
 
-    __slots__ = ("_context", "_ending", "_task", "_timer", "correlation", "deadline", "method", "started_s")
+    __slots__ = (
+        "_context",
+        "_ending",
+        "_task",
+        "_timer",
+        "correlation",
+        "deadline",
+        "method",
+        "report",
+        "started_s",
+    )
 
     def __init__(self, method: Method, context: Context) -> None:
         self.method = method
@@ -59,6 +70,7 @@ class Call:
         self.started_s = time.monotonic()
         self.correlation = _UNKNOWN
         self.deadline: Deadline | None = None
+        self.report: Report | None = None
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: Ending | None = None
@@ -73,6 +85,7 @@ class Call:
         # It leads to the request, and a front may keep the frame it stands in.
         del traceback
         if error is None:
+            self._say()
             code = self._context.code()
             self._finish("OK" if code is None else _get_name(code))
         elif isinstance(error, Exception | asyncio.CancelledError):
@@ -111,6 +124,8 @@ class Call:
         deadline = Deadline.from_parts(remaining_s, stamp, method.settings)
         self.deadline = deadline
         set_deadline(deadline)
+        self.report = Report()
+        set_report(self.report)
         if principal or priority:
             urgency = read_priority(priority) if priority else Priority.INTERACTIVE
             set_caller(Caller(principal, tier, urgency))
@@ -149,6 +164,7 @@ class Call:
                 return
             error = self._take_back()
         if isinstance(error, grpc.aio.AbortError):
+            self._say()
             self._finish(_get_name(context.code()))
             return
         if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
@@ -163,12 +179,21 @@ class Call:
         self._finish(error.code.name)
         let_go(error)
         details = (DETAILS_TRAILER, error.to_status().SerializeToString())
+        self._say()
         try:
             # Raises.
             await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
         except grpc.aio.InternalError:
             # grpcio's way to say that the client left before it was answered; as an error it would be logged with a stack.
             raise asyncio.CancelledError from None
+
+    def _say(self) -> None:
+        """Puts the report into the trailers, behind those that the handler set."""
+        report = self.report
+        if report is None or not (said := report.to_trailers()):
+            return
+        before = self._context.trailing_metadata()
+        self._context.set_trailing_metadata((*before, *said) if before else said)
 
     def _take_back(self) -> SensoriumError:
         """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""

@@ -15,7 +15,7 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from shared.errors import InvalidArgument, Unavailable
 from shared.rpc.deadline import current_deadline, current_request_id
-from shared.rpc.trailer import set_timing
+from shared.rpc.report import current_report
 from tests.support.serving import get_details, get_status, serving
 from tests.support.stub import SERVICE, call, echo, get_method, stub
 from tests.support.waiting import take, within
@@ -123,7 +123,9 @@ async def test_a_code_set_by_the_handler_passes(front: str) -> None:
 async def test_timings_travel_in_trailers_and_survive_an_error(front: str) -> None:
     async def time_it(request: BytesValue, context: Any) -> BytesValue:
         context.set_trailing_metadata((("x-first", "1"),))
-        set_timing(context, 0.25, 0.0123456, 8, "cat@2")
+        report = current_report()
+        assert report is not None
+        report.add(0.25, 0.001, 0.0123456, 8, "stub/cat", "2")
         if request.value:
             raise Unavailable("it", reason="busy", retry_after_s=1)
         return request
@@ -131,9 +133,10 @@ async def test_timings_travel_in_trailers_and_survive_an_error(front: str) -> No
     expected = {
         ("x-first", "1"),
         ("x-sensorium-queue", "0.250000"),
+        ("x-sensorium-batch", "0.001000"),
         ("x-sensorium-compute", "0.012346"),
         ("x-sensorium-batch-size", "8"),
-        ("x-sensorium-model-version", "cat@2"),
+        ("x-sensorium-model-version", "stub/cat@2"),
     }
     async with serving(stub(Time=time_it), front=front) as up:
         running = get_method(up.channel, "Time")(BytesValue(), timeout=10)

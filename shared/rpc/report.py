@@ -1,0 +1,94 @@
+"""What a call tells of how it came about: seconds in the queue, in the batch and in the model, batch size, model.
+
+Whatever runs a model on behalf of a call adds to the call's report; the call says it in its trailers when it ends, typed
+calls and Open Inference Protocol calls alike, and failed ones as far as they came. Not here: what the process as a whole
+tells of its load (`load.py`), and the time of one input of a typed call (`shared/inference/timing.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+__all__ = ["Report", "current_report", "set_report"]
+
+QUEUE_TRAILER = "x-sensorium-queue"
+BATCH_TRAILER = "x-sensorium-batch"
+COMPUTE_TRAILER = "x-sensorium-compute"
+BATCH_SIZE_TRAILER = "x-sensorium-batch-size"
+MODEL_VERSION_TRAILER = "x-sensorium-model-version"
+
+
+class Report:
+    """The figures of one call. A call may run models one after another and side by side: each instant counts once, so that
+    the three times never add up to more than the call took. Used on the event loop only.
+    """
+
+    __slots__ = ("_last_s", "batch_s", "batch_size", "compute_s", "models", "queue_s")
+
+    def __init__(self) -> None:
+        self.queue_s = 0.0
+        self.batch_s = 0.0
+        self.compute_s = 0.0
+        self.batch_size = 0
+        self.models: tuple[str, ...] = ()
+        self._last_s = 0.0
+
+    def add(
+        self,
+        queue_s: float,
+        batch_s: float,
+        compute_s: float,
+        batch_size: int,
+        model: str,
+        version: str,
+    ) -> None:
+        """Counts one run of a model that has just ended.
+
+        queue_s: until a batch took it; batch_s: joining, splitting, handing over; compute_s: the run itself; 0 for what
+        it did not come to. batch_size: rows of the batch, 0 if it never ran. model: public name, `<service>/<model>`.
+        """
+        now_s = time.monotonic()
+        if self._last_s:
+            # What lay side by side with runs that are counted already is not counted again. The run was the last of its
+            # phases.
+            left_s = now_s - self._last_s
+            compute_s = min(compute_s, left_s)
+            batch_s = min(batch_s, left_s - compute_s)
+            queue_s = min(queue_s, left_s - compute_s - batch_s)
+        self._last_s = now_s
+        self.queue_s += queue_s
+        self.batch_s += batch_s
+        self.compute_s += compute_s
+        if batch_size > self.batch_size:
+            self.batch_size = batch_size
+        ran = f"{model}@{version}"
+        if ran not in self.models:
+            self.models = (*self.models, ran)
+
+    def to_trailers(self) -> tuple[tuple[str, str], ...]:
+        """The trailers; none if no model was asked. Seconds with six decimals, models as `<service>/<model>@<version>`,
+        separated by commas, in the order of their first answer.
+        """
+        if not self.models:
+            return ()
+        return (
+            (QUEUE_TRAILER, f"{self.queue_s:.6f}"),
+            (BATCH_TRAILER, f"{self.batch_s:.6f}"),
+            (COMPUTE_TRAILER, f"{self.compute_s:.6f}"),
+            (BATCH_SIZE_TRAILER, str(self.batch_size)),
+            (MODEL_VERSION_TRAILER, ",".join(self.models)),
+        )
+
+
+_current: ContextVar[Report | None] = ContextVar("sensorium_report", default=None)
+
+
+def set_report(report: Report | None) -> None:
+    """Binds the current task, and those it starts, to a call's report."""
+    _current.set(report)
+
+
+def current_report() -> Report | None:
+    """The report of the call this task works for; None outside of a call."""
+    return _current.get()
