@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -23,15 +24,18 @@ def count_cores() -> int:
     return cores
 
 
-class InferenceSettings(Settings):
-    """How models are found, run and batched; frozen."""
+class ModelSettings(Settings):
+    """How a model is opened, run and batched; frozen.
 
-    models_dir: Path | None = None
-    """Folder of `<model>/<version>`; unset = `<state>/models/<service>`."""
+    Said for a service it holds for all its models, said for a model (`models`) it holds for that one.
+    """
+
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
-    """ONNX Runtime's execution providers, best first; those that are missing here are passed over."""
+    """ONNX Runtime's execution providers, best first; those that are missing or fail here are passed over."""
+    instances: int = Field(default=1, ge=1, le=64)
+    """Runs of each graph at the same time. They share one session, so that weights lie in memory once."""
     intra_op_threads: int = Field(default_factory=count_cores, ge=1, le=1024)
-    """Threads of each session; default: the cores. Replicas x threads should be the machine's cores."""
+    """Threads of each run; default: the replica's `cores`."""
     spinning: bool = False
     """Whether idle intra-op threads wait in a loop instead of sleeping. Good only for a replica that has the machine
     for itself: beside other work on two cores, EfficientNet with two threads took 15 ms of CPU instead of 9, and at 20
@@ -46,6 +50,17 @@ class InferenceSettings(Settings):
     """A batch that is large enough for its graph (measured at load) takes in no rows that would make it run
     longer. On a CPU larger batches cost more per row, and all of their callers wait.
     """
+
+
+class InferenceSettings(ModelSettings):
+    """How a service's models are found and loaded, and what holds for each where it has nothing of its own; frozen."""
+
+    models_dir: Path | None = None
+    """Folder of `<model>/<version>`; unset = `<state>/models/<service>`."""
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    """Settings of single models by name without the service, e.g. `{"minilm": {"instances": 2}}`."""
+    cores: int = Field(default_factory=count_cores, ge=1, le=4096)
+    """Cores that the runs of all models share. Replicas x cores should be the machine's cores."""
     golden_check: bool = True
     """Whether a model must reproduce its golden outputs before it serves."""
     load_threads: int = Field(default=2, ge=1, le=64)
@@ -54,3 +69,22 @@ class InferenceSettings(Settings):
     def find_models_dir(self, service: str) -> Path:
         """Folder of a service's models: as set, else in the state folder."""
         return self.models_dir or state_dir() / "models" / service
+
+    def for_model(self, name: str, digest: str = "") -> ModelSettings:
+        """What holds for one model: said for it > said for the service > measured by tuning > default.
+
+        `name` is without the service; `digest` is the artifact's, by which tuned values are found, and without
+        which there are none.
+        """
+        values = {"intra_op_threads": self.cores, **_get_said(self)}
+        if (own := self.models.get(name)) is not None:
+            values |= _get_said(own)
+        return ModelSettings.model_validate(values)
+
+
+def _get_said(settings: ModelSettings) -> dict[str, Any]:
+    """The fields of a model that somebody has set."""
+    return {
+        name: getattr(settings, name)
+        for name in settings.model_fields_set & ModelSettings.model_fields.keys()
+    }
