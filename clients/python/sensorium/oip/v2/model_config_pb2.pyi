@@ -181,10 +181,13 @@ class ModelOutput(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     DATA_TYPE_FIELD_NUMBER: builtins.int
     DIMS_FIELD_NUMBER: builtins.int
+    LABEL_FILENAME_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the tensor."""
     data_type: Global___DataType.ValueType
     """Datatype."""
+    label_filename: builtins.str
+    """File with the names of its classes, one a line, by which the classification extension names them; empty if it has none."""
     @property
     def dims(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape, without the batch axis where the model has one; -1 is an axis of any length."""
@@ -195,10 +198,138 @@ class ModelOutput(google.protobuf.message.Message):
         name: builtins.str = ...,
         data_type: Global___DataType.ValueType = ...,
         dims: collections.abc.Iterable[builtins.int] | None = ...,
+        label_filename: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["data_type", b"data_type", "dims", b"dims", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data_type", b"data_type", "dims", b"dims", "label_filename", b"label_filename", "name", b"name"]) -> None: ...
 
 Global___ModelOutput: typing_extensions.TypeAlias = ModelOutput
+
+@typing.final
+class ModelVersionPolicy(google.protobuf.message.Message):
+    """Which versions are served."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Latest(google.protobuf.message.Message):
+        """The newest ones."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NUM_VERSIONS_FIELD_NUMBER: builtins.int
+        num_versions: builtins.int
+        """How many."""
+        def __init__(
+            self,
+            *,
+            num_versions: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["num_versions", b"num_versions"]) -> None: ...
+
+    @typing.final
+    class All(google.protobuf.message.Message):
+        """All of them."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class Specific(google.protobuf.message.Message):
+        """Those that are named."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        VERSIONS_FIELD_NUMBER: builtins.int
+        @property
+        def versions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+            """Their numbers."""
+
+        def __init__(
+            self,
+            *,
+            versions: collections.abc.Iterable[builtins.int] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["versions", b"versions"]) -> None: ...
+
+    LATEST_FIELD_NUMBER: builtins.int
+    ALL_FIELD_NUMBER: builtins.int
+    SPECIFIC_FIELD_NUMBER: builtins.int
+    @property
+    def latest(self) -> Global___ModelVersionPolicy.Latest:
+        """The newest ones."""
+
+    @property
+    def all(self) -> Global___ModelVersionPolicy.All:
+        """All of them."""
+
+    @property
+    def specific(self) -> Global___ModelVersionPolicy.Specific:
+        """Those that are named."""
+
+    def __init__(
+        self,
+        *,
+        latest: Global___ModelVersionPolicy.Latest | None = ...,
+        all: Global___ModelVersionPolicy.All | None = ...,
+        specific: Global___ModelVersionPolicy.Specific | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["all", b"all", "latest", b"latest", "policy_choice", b"policy_choice", "specific", b"specific"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all", b"all", "latest", b"latest", "policy_choice", b"policy_choice", "specific", b"specific"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["policy_choice", b"policy_choice"]) -> typing.Literal["latest", "all", "specific"] | None: ...
+
+Global___ModelVersionPolicy: typing_extensions.TypeAlias = ModelVersionPolicy
+
+@typing.final
+class ModelQueuePolicy(google.protobuf.message.Message):
+    """How calls wait."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _TimeoutAction:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _TimeoutActionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ModelQueuePolicy._TimeoutAction.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        REJECT: ModelQueuePolicy._TimeoutAction.ValueType  # 0
+        """It is refused."""
+        DELAY: ModelQueuePolicy._TimeoutAction.ValueType  # 1
+        """It goes on when all others are answered."""
+
+    class TimeoutAction(_TimeoutAction, metaclass=_TimeoutActionEnumTypeWrapper):
+        """What becomes of a call that waited too long."""
+
+    REJECT: ModelQueuePolicy.TimeoutAction.ValueType  # 0
+    """It is refused."""
+    DELAY: ModelQueuePolicy.TimeoutAction.ValueType  # 1
+    """It goes on when all others are answered."""
+
+    TIMEOUT_ACTION_FIELD_NUMBER: builtins.int
+    DEFAULT_TIMEOUT_MICROSECONDS_FIELD_NUMBER: builtins.int
+    ALLOW_TIMEOUT_OVERRIDE_FIELD_NUMBER: builtins.int
+    MAX_QUEUE_SIZE_FIELD_NUMBER: builtins.int
+    timeout_action: Global___ModelQueuePolicy.TimeoutAction.ValueType
+    """What becomes of a call that waited too long."""
+    default_timeout_microseconds: builtins.int
+    """Longest wait in microseconds; 0 means that only the call's own deadline ends it."""
+    allow_timeout_override: builtins.bool
+    """Whether a call may shorten it by its parameter `timeout`."""
+    max_queue_size: builtins.int
+    """Most calls that wait."""
+    def __init__(
+        self,
+        *,
+        timeout_action: Global___ModelQueuePolicy.TimeoutAction.ValueType = ...,
+        default_timeout_microseconds: builtins.int = ...,
+        allow_timeout_override: builtins.bool = ...,
+        max_queue_size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_timeout_override", b"allow_timeout_override", "default_timeout_microseconds", b"default_timeout_microseconds", "max_queue_size", b"max_queue_size", "timeout_action", b"timeout_action"]) -> None: ...
+
+Global___ModelQueuePolicy: typing_extensions.TypeAlias = ModelQueuePolicy
 
 @typing.final
 class ModelDynamicBatching(google.protobuf.message.Message):
@@ -206,17 +337,78 @@ class ModelDynamicBatching(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    PREFERRED_BATCH_SIZE_FIELD_NUMBER: builtins.int
     MAX_QUEUE_DELAY_MICROSECONDS_FIELD_NUMBER: builtins.int
+    PRESERVE_ORDERING_FIELD_NUMBER: builtins.int
+    PRIORITY_LEVELS_FIELD_NUMBER: builtins.int
+    DEFAULT_PRIORITY_LEVEL_FIELD_NUMBER: builtins.int
+    DEFAULT_QUEUE_POLICY_FIELD_NUMBER: builtins.int
     max_queue_delay_microseconds: builtins.int
     """Longest time that a call waits for others, in microseconds."""
+    preserve_ordering: builtins.bool
+    """Whether answers leave in the order of the calls."""
+    priority_levels: builtins.int
+    """Levels of the parameter `priority`: 1 goes first, 2 and above give way."""
+    default_priority_level: builtins.int
+    """Level of a call that names none."""
+    @property
+    def preferred_batch_size(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Sizes that batches had better have; none here."""
+
+    @property
+    def default_queue_policy(self) -> Global___ModelQueuePolicy:
+        """How calls wait."""
+
     def __init__(
         self,
         *,
+        preferred_batch_size: collections.abc.Iterable[builtins.int] | None = ...,
         max_queue_delay_microseconds: builtins.int = ...,
+        preserve_ordering: builtins.bool = ...,
+        priority_levels: builtins.int = ...,
+        default_priority_level: builtins.int = ...,
+        default_queue_policy: Global___ModelQueuePolicy | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_queue_delay_microseconds", b"max_queue_delay_microseconds"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["default_queue_policy", b"default_queue_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["default_priority_level", b"default_priority_level", "default_queue_policy", b"default_queue_policy", "max_queue_delay_microseconds", b"max_queue_delay_microseconds", "preferred_batch_size", b"preferred_batch_size", "preserve_ordering", b"preserve_ordering", "priority_levels", b"priority_levels"]) -> None: ...
 
 Global___ModelDynamicBatching: typing_extensions.TypeAlias = ModelDynamicBatching
+
+@typing.final
+class ModelTransactionPolicy(google.protobuf.message.Message):
+    """How many replies a request gets."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    decoupled: builtins.bool
+    """Whether there may be none or several; always false."""
+    def __init__(
+        self,
+        *,
+        decoupled: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["decoupled", b"decoupled"]) -> None: ...
+
+Global___ModelTransactionPolicy: typing_extensions.TypeAlias = ModelTransactionPolicy
+
+@typing.final
+class ModelResponseCache(google.protobuf.message.Message):
+    """The cache of answers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENABLE_FIELD_NUMBER: builtins.int
+    enable: builtins.bool
+    """Whether equal requests are answered out of a cache."""
+    def __init__(
+        self,
+        *,
+        enable: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["enable", b"enable"]) -> None: ...
+
+Global___ModelResponseCache: typing_extensions.TypeAlias = ModelResponseCache
 
 @typing.final
 class ModelParameter(google.protobuf.message.Message):
@@ -262,6 +454,7 @@ class ModelConfig(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     PLATFORM_FIELD_NUMBER: builtins.int
+    VERSION_POLICY_FIELD_NUMBER: builtins.int
     MAX_BATCH_SIZE_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
@@ -270,6 +463,8 @@ class ModelConfig(google.protobuf.message.Message):
     DYNAMIC_BATCHING_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
     BACKEND_FIELD_NUMBER: builtins.int
+    MODEL_TRANSACTION_POLICY_FIELD_NUMBER: builtins.int
+    RESPONSE_CACHE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the model."""
     platform: builtins.str
@@ -280,6 +475,10 @@ class ModelConfig(google.protobuf.message.Message):
     """File of the graph."""
     backend: builtins.str
     """Runtime, e.g. `onnxruntime`."""
+    @property
+    def version_policy(self) -> Global___ModelVersionPolicy:
+        """Which versions are served."""
+
     @property
     def input(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelInput]:
         """Tensors that it takes."""
@@ -300,11 +499,20 @@ class ModelConfig(google.protobuf.message.Message):
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___ModelParameter]:
         """Facts about the artifact, such as its digest and licence."""
 
+    @property
+    def model_transaction_policy(self) -> Global___ModelTransactionPolicy:
+        """How many replies a request gets."""
+
+    @property
+    def response_cache(self) -> Global___ModelResponseCache:
+        """The cache of answers."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         platform: builtins.str = ...,
+        version_policy: Global___ModelVersionPolicy | None = ...,
         max_batch_size: builtins.int = ...,
         input: collections.abc.Iterable[Global___ModelInput] | None = ...,
         output: collections.abc.Iterable[Global___ModelOutput] | None = ...,
@@ -313,8 +521,10 @@ class ModelConfig(google.protobuf.message.Message):
         dynamic_batching: Global___ModelDynamicBatching | None = ...,
         parameters: collections.abc.Mapping[builtins.str, Global___ModelParameter] | None = ...,
         backend: builtins.str = ...,
+        model_transaction_policy: Global___ModelTransactionPolicy | None = ...,
+        response_cache: Global___ModelResponseCache | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["dynamic_batching", b"dynamic_batching"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "default_model_filename", b"default_model_filename", "dynamic_batching", b"dynamic_batching", "input", b"input", "instance_group", b"instance_group", "max_batch_size", b"max_batch_size", "name", b"name", "output", b"output", "parameters", b"parameters", "platform", b"platform"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["dynamic_batching", b"dynamic_batching", "model_transaction_policy", b"model_transaction_policy", "response_cache", b"response_cache", "version_policy", b"version_policy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "default_model_filename", b"default_model_filename", "dynamic_batching", b"dynamic_batching", "input", b"input", "instance_group", b"instance_group", "max_batch_size", b"max_batch_size", "model_transaction_policy", b"model_transaction_policy", "name", b"name", "output", b"output", "parameters", b"parameters", "platform", b"platform", "response_cache", b"response_cache", "version_policy", b"version_policy"]) -> None: ...
 
 Global___ModelConfig: typing_extensions.TypeAlias = ModelConfig
