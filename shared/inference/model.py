@@ -18,6 +18,7 @@ from shared.inference.datatypes import Array
 from shared.inference.repository.golden import LoadedGraph, measure_worthwhile_rows
 from shared.inference.repository.loading import LoadedModel
 from shared.inference.settings import InferenceSettings
+from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
 
 __all__ = ["Answer", "Model", "ServedGraph"]
@@ -59,11 +60,12 @@ class Model:
         graph: str = "",
         outputs: Sequence[str] = (),
         deadline: Deadline,
+        priority: Priority | None = None,
     ) -> Answer:
         """Run one graph on one item, see `Batcher.submit`.
 
         `inputs` holds every input with its batch axis where the graph has one: an image is [1, 3, 224, 224].
-        `graph` may be left out where there is only one; no `outputs` means all.
+        `graph` may be left out where there is only one; no `outputs` means all; no `priority` means the caller's.
 
         Raises:
             NotFound: there is no such graph, or several and none is named.
@@ -74,7 +76,7 @@ class Model:
             served = self.graphs.get(graph)
         if served is None:
             raise NotFound(f"graph of model {self.name}", graph, known=list(self.graphs))
-        return await served.batcher.submit(inputs, outputs, deadline)
+        return await served.batcher.submit(inputs, outputs, deadline, priority=priority)
 
     def measure_batches(self, inputs: Mapping[str, Mapping[str, Array]]) -> None:
         """Find out how large a batch of each graph is worth its while. Blocks, up to 0.2 s per graph.
@@ -100,6 +102,8 @@ class Model:
             graph.session,
             graph.signature,
             name=f"{self.artifact.service}/{name}",
+            model=self.name,
+            version=self.artifact.version,
             max_batch_size=graph.max_batch_size,
             max_queue_size=settings.max_queue_size,
             max_queue_delay_s=settings.max_queue_delay_s,

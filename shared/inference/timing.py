@@ -49,9 +49,9 @@ class ItemStopwatch:
             self.postprocess_s += time.perf_counter() - started_s
 
     def add(self, answer: Answer) -> None:
-        """Count one run of a graph: its wait and its compute time."""
+        """Count one run of a graph: its wait, and its compute time with its part in making the batch."""
         self.queue_s += answer.queue_s
-        self.compute_s += answer.compute_s
+        self.compute_s += answer.batch_s + answer.compute_s
 
 
 class Stopwatch:

@@ -20,14 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
 from shared.inference.batching.batch import Joiner, UnevenOutputError, count_rows, split
 from shared.inference.batching.statistics import BatchTimes, Statistics
-from shared.inference.batching.waiting import Answer, Item, Queue
+from shared.inference.batching.waiting import Answer, Item, Load, Queue
 from shared.inference.datatypes import Array
+from shared.inference.isolation.guard import Guard
 from shared.inference.manifest import Graph
+from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import RunError, RunOptions, Session
+from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
+from shared.rpc.report import current_report
 from shared.telemetry.logging import get_logger
 
-__all__ = ["Answer", "Batcher"]
+__all__ = ["Answer", "Batcher", "Load"]
 
 _log = get_logger("inference")
 
@@ -55,6 +59,12 @@ class Batcher:
         target_batch_s: float = math.inf,
         worthwhile_rows: int = 1,
         rest_s: float = _REST_S,
+        instances: int = 1,
+        make_guard: Callable[[], Guard] | None = None,
+        core_budget: CoreBudget | None = None,
+        threads: int = 1,
+        model: str = "",
+        version: str = "",
     ) -> None:
         """Start the session's thread.
 
@@ -62,6 +72,9 @@ class Batcher:
         axis is no batch axis: items run alone, whatever their shapes. A batch ends before `max_batch_size`
         where it would be expected to run longer than `target_batch_s`. With `max_queue_delay_s` an idle
         session waits so long for its batch to fill. After `rest_s` without an item it gives its memory back.
+        `instances` threads take from the one queue; `make_guard` makes each of them its guard, see
+        `Isolation.guard`. A run takes `threads` of the `core_budget`. `model` and `version` are what a call's
+        report says, `name` where they are left out.
         """
         self.name = name
         self.max_batch_size = max_batch_size
@@ -77,6 +90,9 @@ class Batcher:
         self._target_batch_ns = target_batch_s * 1e9
         self._ns_per_byte = 0.0  # running mean over runs; 0 until the first
         self._rest_s = rest_s
+        self._guard = None if make_guard is None else make_guard()
+        self._cores = None if core_budget is None else core_budget.use(threads)
+        self._model, self._version = model or name, version
         self._loop = asyncio.get_running_loop()
         # What lies below is shared with the thread and changed under the condition's lock.
         self._changed = threading.Condition(threading.Lock())
@@ -94,7 +110,27 @@ class Batcher:
         """Items that wait, without those that run."""
         return len(self._queue)
 
-    async def submit(self, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline) -> Answer:
+    def load(self) -> Load:
+        """How busy it is now. To be asked on the event loop."""
+        with self._changed:
+            running = len(self._running[0]) if self._running is not None else 0
+            queued_bytes = sum(item.n_bytes for item in self._queue)
+            return Load(
+                queued_items=len(self._queue),
+                queued_cost=queued_bytes,
+                running=running,
+                expected_wait_s=queued_bytes * self._ns_per_byte / 1e9,
+                s_per_cost=self._ns_per_byte / 1e9,
+            )
+
+    async def submit(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        deadline: Deadline,
+        *,
+        priority: Priority | None = None,
+    ) -> Answer:
         """Run one item, alone or with others of its kind, and wait for its rows of the answer.
 
         `inputs` has every input of the graph, with its dtype; where the graph batches, axis 0 is the rows,
@@ -113,7 +149,17 @@ class Batcher:
         self._enter(item)
         timer = self._loop.call_later(deadline.remaining_s(), self._expire, item)
         try:
-            return await item.future
+            answer = await item.future
+            if (report := current_report()) is not None:
+                report.add(
+                    answer.queue_s,
+                    answer.batch_s,
+                    answer.compute_s,
+                    answer.batch_size,
+                    self._model,
+                    self._version,
+                )
+            return answer
         except asyncio.CancelledError:
             # Cancelled after the answer was set, there is nothing left to leave.
             if item.future.cancelled():
@@ -189,13 +235,13 @@ class Batcher:
     ) -> None:
         ended_ns = time.monotonic_ns()
         rows = sum(item.rows for item in items)
-        compute_s = (times.input_ns + times.infer_ns + times.output_ns) / 1e9
+        batch_s, compute_s = (times.input_ns + times.output_ns) / 1e9, times.infer_ns / 1e9
         self.statistics.record_batch(rows, times)
         for item, answer in zip(items, outputs, strict=True):
             # Who left while it ran was counted when he left.
             if not item.gone:
                 queue_ns = started_ns - item.queued_ns
-                item.future.set_result(Answer(answer, queue_ns / 1e9, compute_s, rows))
+                item.future.set_result(Answer(answer, queue_ns / 1e9, batch_s, compute_s, rows))
                 self.statistics.record_success(item.rows, ended_ns - item.queued_ns, queue_ns, times)
 
     def _fail_all(self, items: Sequence[Item], make_error: Callable[[], BaseException]) -> None:
@@ -286,11 +332,23 @@ class Batcher:
     ) -> tuple[list[dict[str, Array]], BatchTimes]:
         feed = self._joiner.join([item.inputs for item in items])
         joined_ns = time.monotonic_ns()
-        results = self._session.run(feed, items[0].outputs, options)
+        results = self._run_session(feed, items[0].outputs, options)
         ran_ns = time.monotonic_ns()
         outputs = split(items[0].outputs, results, [item.rows for item in items])
         done_ns = time.monotonic_ns()
         return outputs, BatchTimes(joined_ns - started_ns, ran_ns - joined_ns, done_ns - ran_ns)
+
+    def _run_session(
+        self, feed: Mapping[str, Array], outputs: Sequence[str], options: RunOptions
+    ) -> list[Array]:
+        with contextlib.nullcontext() if self._cores is None else self._cores:
+            if self._guard is None:
+                return self._session.run(feed, outputs, options)
+            self._guard.begin(options, 0.0)
+            try:
+                return self._session.run(feed, outputs, options)
+            finally:
+                self._guard.end()
 
     def _settle_failure(self, items: list[Item], error: Exception) -> None:
         if isinstance(error, UnevenOutputError):

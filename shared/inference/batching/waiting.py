@@ -16,12 +16,24 @@ from shared.rpc.deadline import Deadline
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a graph gave for one item. The arrays are read-only."""
+    """What a graph gave for one item, and its seconds: waiting, joining and splitting, in the run. Read-only arrays."""
 
     outputs: dict[str, Array]
     queue_s: float
+    batch_s: float
     compute_s: float
     batch_size: int  # rows of the batch that it ran in; 1 for a graph without a batch axis
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a batcher is; costs are in the graph's own unit."""
+
+    queued_items: int
+    queued_cost: float
+    running: int  # items that run now
+    expected_wait_s: float  # until an item that comes now would begin to run; 0 as long as nothing is measured
+    s_per_cost: float  # 0 as long as nothing is measured
 
 
 @dataclass(slots=True, eq=False)

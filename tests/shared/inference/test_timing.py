@@ -9,9 +9,9 @@ from shared.inference.timing import Stopwatch
 def test_runs_add_up_within_an_input_and_the_longest_input_counts() -> None:
     watch = Stopwatch()
     first, second = watch.item(), watch.item()
-    first.add(Answer({}, queue_s=1.0, compute_s=0.25, batch_size=1))
-    first.add(Answer({}, queue_s=1.0, compute_s=0.25, batch_size=1))
-    second.add(Answer({}, queue_s=0.5, compute_s=2.0, batch_size=1))
+    first.add(Answer({}, queue_s=1.0, batch_s=0.0, compute_s=0.25, batch_size=1))
+    first.add(Answer({}, queue_s=1.0, batch_s=0.0, compute_s=0.25, batch_size=1))
+    second.add(Answer({}, queue_s=0.5, batch_s=0.0, compute_s=2.0, batch_size=1))
     timing = watch.to_timing()
     assert timing.queue.ToNanoseconds() == 2_000_000_000
     assert timing.compute.ToNanoseconds() == 2_000_000_000
