@@ -32,6 +32,10 @@ class ModelSettings(Settings):
 
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
     """ONNX Runtime's execution providers, best first; those that are missing or fail here are passed over."""
+    version: str = Field(default="latest", min_length=1)
+    """Version that answers where a request names none: `latest` is the newest that is ready, any other is that one only."""
+    ready_versions: int = Field(default=1, ge=1, le=16)
+    """How many of the newest versions are kept ready, for requests that name one. Each takes memory of its own."""
     instances: int = Field(default=1, ge=1, le=64)
     """Runs of each graph at the same time. They share one session, so that weights lie in memory once."""
     intra_op_threads: int = Field(default_factory=count_cores, ge=1, le=1024)
@@ -65,6 +69,8 @@ class InferenceSettings(ModelSettings):
     """Whether a model must reproduce its golden outputs before it serves."""
     load_threads: int = Field(default=2, ge=1, le=64)
     """Models that are loaded at the same time."""
+    watch_s: float = Field(default=2.0, ge=0, le=3600)
+    """How often the models' folder is looked at for versions that came or went; 0 = never."""
 
     def find_models_dir(self, service: str) -> Path:
         """Folder of a service's models: as set, else in the state folder."""
