@@ -25,3 +25,13 @@ def free_large_blocks_at_once() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl, nor on macOS
     return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
+
+
+def give_back_free_memory() -> bool:
+    """Have what was freed go back to the system; True if the C library was able to. Blocks, 1 to 20 ms.
+
+    glibc keeps what small blocks leave between them. After a model was opened that is a third of what opening took (the
+    file, and weights laid out anew: 55 MB of 163 for MiniLM), and after one was closed nearly half (46 MB).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl, nor on macOS
+    return trim is not None and trim(0) == 1

@@ -135,6 +135,13 @@ class Session:
             text = str(error)
             raise RunError(_shorten(text), out_of_memory=bool(_OUT_OF_MEMORY.search(text))) from error
 
+    def close(self) -> None:
+        """Free the graph's weights and all memory of its runs, whoever still names this object. Blocks, up to 20 ms.
+
+        Nothing may run on it any more, now or later.
+        """
+        self._session = None
+
     def release_memory(self) -> None:
         """Give back what ONNX Runtime keeps of earlier runs, all that the largest of them needed. Blocks, some ms.
 
