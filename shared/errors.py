@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import ClassVar
 
 import grpc
@@ -70,6 +71,13 @@ class SensoriumError(Exception):
         self.reason = reason or self.default_reason
         self.info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata or {})
         self.details: tuple[Message, ...] = (self.info, *details)
+
+    @property
+    def pushback_ms(self) -> int | None:
+        """What retrying clients are told in `grpc-retry-pushback-ms` (gRFC A6): the milliseconds to wait, negative for
+        never; None says nothing.
+        """
+        return None
 
     def to_status(self) -> status_pb2.Status:
         """Renders the error as google.rpc.Status: for an item of a reply, or for `grpc-status-details-bin`.
@@ -215,13 +223,16 @@ class ResourceExhausted(ClientError):
     """Refused by load, quota or size.
 
     what: the thing that is full or too large. limit: its bound with the unit. retry_after_s: when to come
-    back, or None where coming back does not help. fix: what to do instead.
+    back, or None where coming back does not help. fix: what to do instead. reason: for programs, where there is
+    more to say than the code does, e.g. `OVERLOADED`.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     default_reason = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, what: str, *, limit: str | float, retry_after_s: float | None, fix: str = "") -> None:
+    def __init__(
+        self, what: str, *, limit: str | float, retry_after_s: float | None, fix: str = "", reason: str = ""
+    ) -> None:
         self.retry_after_s = retry_after_s
         if not fix:
             fix = "send less" if retry_after_s is None else f"retry after {retry_after_s:g} s"
@@ -231,7 +242,12 @@ class ResourceExhausted(ClientError):
         details: list[Message] = [error_details_pb2.QuotaFailure(violations=[violation])]
         if retry_after_s is not None:
             details.append(_retry_info(retry_after_s))
-        super().__init__(f"{what}: the limit is {limit}; {fix}", details=details)
+        super().__init__(f"{what}: the limit is {limit}; {fix}", details=details, reason=reason)
+
+    @property
+    def pushback_ms(self) -> int | None:
+        """See SensoriumError; -1, "do not retry", where the same call would be refused again."""
+        return -1 if self.retry_after_s is None else ceil(self.retry_after_s * 1000)
 
 
 class DeadlineExceeded(ClientError):
@@ -266,6 +282,11 @@ class Unavailable(ServerError):
             f"{what} is unavailable: {reason}; retry after {retry_after_s:g} s",
             details=(_retry_info(retry_after_s),),
         )
+
+    @property
+    def pushback_ms(self) -> int | None:
+        """See SensoriumError."""
+        return ceil(self.retry_after_s * 1000)
 
 
 class Internal(ServerError):

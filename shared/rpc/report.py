@@ -24,12 +24,13 @@ class Report:
     the three times never add up to more than the call took. Used on the event loop only.
     """
 
-    __slots__ = ("_last_s", "batch_s", "batch_size", "compute_s", "models", "queue_s")
+    __slots__ = ("_last_s", "batch_s", "batch_size", "compute_s", "cost_s", "models", "queue_s")
 
     def __init__(self) -> None:
         self.queue_s = 0.0
         self.batch_s = 0.0
         self.compute_s = 0.0
+        self.cost_s = 0.0  # of all runs, the call's share of each: what it is charged with
         self.batch_size = 0
         self.models: tuple[str, ...] = ()
         self._last_s = 0.0
@@ -42,13 +43,17 @@ class Report:
         batch_size: int,
         model: str,
         version: str,
+        *,
+        share: float = 1.0,
     ) -> None:
         """Counts one run of a model that has just ended.
 
         queue_s: until a batch took it; batch_s: joining, splitting, handing over; compute_s: the run itself; 0 for what
         it did not come to. batch_size: rows of the batch, 0 if it never ran. model: public name, `<service>/<model>`.
+        share: of the run, by cost, the part that was the call's own.
         """
         now_s = time.monotonic()
+        self.cost_s += compute_s * share
         if self._last_s:
             # What lay side by side with runs that are counted already is not counted again. The run was the last of its
             # phases.
@@ -65,6 +70,13 @@ class Report:
         ran = f"{model}@{version}"
         if ran not in self.models:
             self.models = (*self.models, ran)
+
+    def add_wait(self, queue_s: float, work_s: float) -> None:
+        """Counts a wait for a thread of pre- or postprocessing, and the work that has just ended there."""
+        now_s = time.monotonic()
+        left_s = now_s - self._last_s if self._last_s else queue_s + work_s
+        self._last_s = now_s
+        self.queue_s += max(0.0, min(queue_s, left_s - work_s))
 
     def to_trailers(self) -> tuple[tuple[str, str], ...]:
         """The trailers; none if no model was asked. Seconds with six decimals, models as `<service>/<model>@<version>`,
