@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# BF16 has no numpy type, so that graphs with BF16 inputs or outputs are not served.
+# BF16 has no numpy type: its arrays hold the 16 bits of each element.
 NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype(np.uint8),
@@ -33,6 +33,7 @@ NUMPY_TYPES: Mapping[str, np.dtype[Any]] = {
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
     "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(np.object_),
@@ -50,12 +51,13 @@ ONNX_TYPES: Mapping[str, str] = {
     "tensor(int32)": "INT32",
     "tensor(int64)": "INT64",
     "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
 
-# The one list of `InferTensorContents` that carries each datatype; FP16 has none and goes raw.
+# The one list of `InferTensorContents` that carries each datatype; FP16 and BF16 have none and go raw.
 CONTENTS_FIELDS: Mapping[str, str] = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -143,10 +145,9 @@ def decode_contents(datatype: str, shape: Sequence[int], contents: pb.InferTenso
     """Read a tensor's typed list.
 
     Raises:
-        ValueError: FP16 (no list carries it), another list than the datatype's is filled, the number of
-        elements
-            does not fit the shape, or an element is out of the datatype's range or not UTF-8. The text reads
-            "got …".
+        ValueError: FP16 or BF16 (no list carries them), another list than the datatype's is filled, the number of
+            elements does not fit the shape, or an element is out of the datatype's range or not UTF-8. The text
+            reads "got …".
     """
     wanted = CONTENTS_FIELDS.get(datatype)
     for field, _value in contents.ListFields():
@@ -176,7 +177,7 @@ def decode_contents(datatype: str, shape: Sequence[int], contents: pb.InferTenso
 
 
 def encode_contents(datatype: str, array: Array, contents: pb.InferTensorContents) -> None:
-    """Put a tensor's elements into the typed list that fits the datatype (not FP16)."""
+    """Put a tensor's elements into the typed list that fits the datatype (not FP16, not BF16)."""
     values: Iterable[object] = _elements(array) if datatype == "BYTES" else array.ravel().tolist()
     getattr(contents, CONTENTS_FIELDS[datatype]).extend(values)
 
@@ -184,3 +185,11 @@ def encode_contents(datatype: str, array: Array, contents: pb.InferTensorContent
 def _elements(array: Array) -> list[bytes]:
     """The elements of a string tensor as UTF-8."""
     return [str(element).encode() for element in array.ravel().tolist()]
+
+
+def widen(datatype: str, array: Array) -> Array:
+    """The elements as numbers that numpy can compare: BF16 as FP32, the others as they are."""
+    if datatype != "BF16":
+        return array
+    # The upper half of an FP32's bits, by definition.
+    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)

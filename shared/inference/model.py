@@ -6,18 +6,20 @@ Not here: how it came to be (`repository/loading.py`), which models there are (`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sensorium.types.v1 import model_pb2
 
 from shared.errors import NotFound
 from shared.inference.artifact import Artifact
 from shared.inference.batching.batcher import Answer, Batcher
+from shared.inference.cache import ResponseCache
 from shared.inference.datatypes import Array
 from shared.inference.repository.golden import LoadedGraph, measure_worthwhile_rows
 from shared.inference.repository.loading import LoadedModel
-from shared.inference.settings import InferenceSettings
+from shared.inference.settings import InferenceSettings, ModelSettings
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
 
@@ -32,6 +34,21 @@ class ServedGraph:
     loaded: LoadedGraph
     batcher: Batcher
     artifact: Artifact
+    settings: ModelSettings
+    cache: ResponseCache | None  # the model's, None where nothing is kept
+
+    def infer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        deadline: Deadline,
+        *,
+        priority: Priority | None = None,
+    ) -> Coroutine[Any, Any, Answer]:
+        """Run it on one item, see `Batcher.submit`, or find what it gave for an equal one."""
+        if self.cache is None:
+            return self.batcher.submit(inputs, outputs, deadline, priority=priority)
+        return self.cache.infer(self.name, self.batcher, inputs, outputs, deadline, priority=priority)
 
 
 class Model:
@@ -40,8 +57,17 @@ class Model:
     def __init__(self, loaded: LoadedModel, settings: InferenceSettings) -> None:
         self.artifact = loaded.artifact
         self.provider = loaded.provider
+        own = settings.for_model(self.artifact.name, self.artifact.digest)
+        self.cache: ResponseCache | None = None
+        if own.cache_bytes:
+            self.cache = ResponseCache(
+                own.cache_bytes,
+                digest=self.artifact.digest,
+                model=self.name,
+                version=self.artifact.version,
+            )
         self.graphs: Mapping[str, ServedGraph] = {
-            key: self._serve(key, graph, settings) for key, graph in loaded.graphs.items()
+            key: self._serve(key, graph, own) for key, graph in loaded.graphs.items()
         }
 
     @property
@@ -76,7 +102,7 @@ class Model:
             served = self.graphs.get(graph)
         if served is None:
             raise NotFound(f"graph of model {self.name}", graph, known=list(self.graphs))
-        return await served.batcher.submit(inputs, outputs, deadline, priority=priority)
+        return await served.infer(inputs, outputs, deadline, priority=priority)
 
     def measure_batches(self, inputs: Mapping[str, Mapping[str, Array]]) -> None:
         """Find out how large a batch of each graph is worth its while. Blocks, up to 0.2 s per graph.
@@ -94,9 +120,11 @@ class Model:
 
     async def close(self) -> None:
         """End the batchers; who waits is told that the model is unavailable."""
+        if self.cache is not None:
+            self.cache.clear()
         await asyncio.gather(*(graph.batcher.close() for graph in self.graphs.values()))
 
-    def _serve(self, key: str, graph: LoadedGraph, settings: InferenceSettings) -> ServedGraph:
+    def _serve(self, key: str, graph: LoadedGraph, settings: ModelSettings) -> ServedGraph:
         name = graph_name(self.artifact, key)
         batcher = Batcher(
             graph.session,
@@ -110,7 +138,7 @@ class Model:
             target_batch_s=settings.target_batch_s,
             worthwhile_rows=max(graph.max_batch_size, 1),
         )
-        return ServedGraph(name, graph, batcher, self.artifact)
+        return ServedGraph(name, graph, batcher, self.artifact, settings, self.cache)
 
 
 def graph_name(artifact: Artifact, graph: str) -> str:

@@ -54,6 +54,9 @@ class ModelSettings(Settings):
     """A batch that is large enough for its graph (measured at load) takes in no rows that would make it run
     longer. On a CPU larger batches cost more per row, and all of their callers wait.
     """
+    cache_bytes: int = Field(default=0, ge=0)
+    """Most bytes of answers that are kept for equal requests; 0 = none. All callers share them, and by measuring time one
+    can find out what another has asked."""
 
 
 class InferenceSettings(ModelSettings):

@@ -2,7 +2,8 @@
 
 A call ("request") of 64 rows counts 1 in `success` and 64 in `inference_count`; the batch that it ran in
 counts 1 in `execution_count`. A batch's compute times are added once for every call in it, and once to its
-batch size. `fail` counts calls that reached the queue and were not answered, refused ones included. Not
+batch size. `fail` counts calls that reached the queue and were not answered, refused ones included. A call that is
+answered out of the cache counts in `success`, `queue` (0 ns) and `inference_count`, and in no compute time. Not
 thread-safe: the event loop records and reads.
 """
 
@@ -56,6 +57,8 @@ class Statistics:
         self._fail = _Sum()
         self._queue = _Sum()
         self._phases = _Phases()
+        self._hit = _Sum()
+        self._miss = _Sum()
         self._by_size: dict[int, _Phases] = {}
         self._rows = 0
         self._executions = 0
@@ -73,6 +76,17 @@ class Statistics:
         self._success.add(total_ns)
         self._queue.add(queue_ns)
         self._phases.add(times)
+
+    def record_hit(self, rows: int, total_ns: int, lookup_ns: int) -> None:
+        """Count one call that was answered out of the cache: its time in all, and that of looking it up."""
+        self._rows += rows
+        self._success.add(total_ns)
+        self._queue.add(0)
+        self._hit.add(lookup_ns)
+
+    def record_miss(self, ns: int) -> None:
+        """Count one call that the cache had no answer for: looking it up, and putting the answer in."""
+        self._miss.add(ns)
 
     def record_failure(self, total_ns: int) -> None:
         """Count one call that was not answered, or was answered with an error."""
@@ -93,6 +107,8 @@ class Statistics:
                 compute_input=self._phases.input.to_message(),
                 compute_infer=self._phases.infer.to_message(),
                 compute_output=self._phases.output.to_message(),
+                cache_hit=self._hit.to_message(),
+                cache_miss=self._miss.to_message(),
             ),
             batch_stats=[
                 pb.InferBatchStatistics(
