@@ -10,13 +10,15 @@ from shared.inference.session.cores import CoreBudget
 LIMIT_S = 10.0
 
 
-def test_a_run_takes_its_threads_and_gives_them_back() -> None:
+def test_a_run_takes_half_of_its_threads_and_gives_them_back() -> None:
     budget = CoreBudget(4)
-    with budget.use(3):
+    with budget.use(5):
         assert budget.free == 1
-        with budget.use(1):
+        with budget.use(2):
             assert budget.free == 0
     assert budget.free == 4
+    with budget.use(1):
+        assert budget.free == 3
 
 
 def test_more_threads_than_cores_take_all_of_them() -> None:
@@ -28,7 +30,7 @@ def test_more_threads_than_cores_take_all_of_them() -> None:
 
 def test_a_failed_run_gives_its_cores_back() -> None:
     budget = CoreBudget(2)
-    with pytest.raises(ZeroDivisionError), budget.use(2):
+    with pytest.raises(ZeroDivisionError), budget.use(4):
         _ = 1 / 0
     assert budget.free == 2
 
@@ -52,7 +54,7 @@ def test_who_came_first_runs_first_however_many_threads_it_wants() -> None:
         with budget.use(1):
             # The first of them wants both cores; the others want the one that is free, and came later.
             futures = []
-            for number, threads in enumerate((2, 1, 1, 1)):
+            for number, threads in enumerate((4, 1, 1, 1)):
                 futures.append(pool.submit(run, number, threads))
                 assert entered[number].wait(LIMIT_S)
                 _wait_until_waiting(budget, number + 1)
@@ -66,7 +68,7 @@ def test_who_came_first_runs_first_however_many_threads_it_wants() -> None:
 def test_nobody_waits_longer_than_the_patience_for_a_run_that_hangs() -> None:
     budget = CoreBudget(2, patience_s=0.01)
     budget.take(2)
-    with budget.use(2):
+    with budget.use(4):
         assert budget.free == -2
     assert budget.free == 0
     budget.give_back(2)
@@ -80,14 +82,14 @@ def test_many_threads_never_use_more_cores_than_there_are() -> None:
 
     def run(number: int) -> None:
         nonlocal running, most
-        threads = 1 + number % 3
+        cores = 1 + number % 3
         for _ in range(200):
-            with budget.use(threads):
+            with budget.use(2 * cores):
                 with lock:
-                    running += threads
+                    running += cores
                     most = max(most, running)
                 with lock:
-                    running -= threads
+                    running -= cores
 
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(run, number) for number in range(8)]
