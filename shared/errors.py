@@ -3,6 +3,7 @@
     Exception
     ├── StartupError                the operator can act: one readable line, exit 1
     │   └── SettingsError           (in shared/settings.py)
+    ├── RestartError                the process must be started again: one readable line, exit 75
     └── SensoriumError              ends a call, or one item of it
         ├── ClientError             the caller can act
         │   ├── InvalidArgument     INVALID_ARGUMENT     BadRequest
@@ -36,6 +37,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "sensorium"
+# Exit code of a process that wants to be started again: EX_TEMPFAIL of <sysexits.h>.
+RESTART_CODE = 75
 # Names listed in a NotFound: enough to spot a typing error, few enough to read.
 MAX_NAMES = 20
 # Fields listed in one InvalidArguments.
@@ -50,6 +53,10 @@ MAX_DETAILS_BYTES = 3072
 
 class StartupError(Exception):
     """The process cannot start; its text is one readable line that says what to do."""
+
+
+class RestartError(Exception):
+    """The process cannot go on as it is and drains; its text says why it has to be started again."""
 
 
 class SensoriumError(Exception):

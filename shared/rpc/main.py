@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from shared.errors import StartupError
+from shared.errors import RESTART_CODE, RestartError, StartupError
 from shared.rpc.allocator import free_large_blocks_at_once
 from shared.rpc.server import Server
 from shared.settings import load
@@ -18,8 +19,9 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
     """Builds a server, starts it, and serves until SIGTERM or SIGINT. Never returns otherwise than by
     SystemExit.
 
-    Exits with 0 after a drain (or a signal during the start), and with 1 and one readable line on stderr for
-    a StartupError: bad settings, an address in use.
+    Exits with 0 after a drain (or a signal during the start), with 1 and one readable line on stderr for a
+    StartupError (bad settings, an address in use), and with 75 and one line after the drain that a RestartError of
+    a background task began.
     """
     free_large_blocks_at_once()
     try:
@@ -29,6 +31,11 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
     except StartupError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         raise SystemExit(1) from None
+    except RestartError as error:
+        sys.stderr.write(f"restarting: {error}\n")
+        sys.stderr.flush()
+        # What does not return, and is why, would also keep the interpreter from ending.
+        os._exit(RESTART_CODE)
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise SystemExit(0) from None
     raise SystemExit(0)

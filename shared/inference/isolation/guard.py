@@ -6,8 +6,9 @@ and after it has died (`marker.py`).
 
 from __future__ import annotations
 
+import mmap
 import threading
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from typing import TypeAlias
 
 from shared.inference.session.session import RunOptions
@@ -31,7 +32,7 @@ class Guard:
         graph: str,
         digest: str,
         *,
-        flags: MutableSequence[int],
+        flags: mmap.mmap | bytearray,
         slot: int,
         name_thread: Callable[[int], None] | None,
         close: Callable[[Guard], None] | None,
@@ -55,6 +56,11 @@ class Guard:
         """The thread is out again, with an answer or an error."""
         self._flags[self._slot] = 0
         self.run = None
+
+    @property
+    def loads(self) -> bool:
+        """Whether it is about loading, which is no run of a graph."""
+        return not self.graph
 
     def close(self) -> None:
         """The thread runs nothing more. Call it from that thread, or after its end."""

@@ -1,35 +1,267 @@
-"""The isolation of one process: guards for its threads, and which models must not be loaded.
+"""The isolation of one process: guards for its threads, which models must not be loaded, and what follows a hang.
 
-Here: what the rest of the runtime sees. Not here: how hangs are found (`watch.py`), how crashes are (`marker.py`),
-how blame is counted (`record.py`).
+Here: what the rest of the runtime sees, and the way from a finding to its consequence. Not here: how hangs are found
+(`watch.py`), how crashes are (`marker.py`), how blame is counted (`record.py`).
+
+A hang: the model is taken out at once, so that the gateway sends its calls elsewhere. If the run lets go, the model is
+loaded afresh; if not, the replica drains and ends for its supervisor to start it again, since no thread can be killed.
+A crash ends the process by itself: the next one on the same folder finds out whose fault it was.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from contextlib import AbstractContextManager
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
 
+from shared.errors import RESTART_CODE, RestartError, SensoriumError
+from shared.inference.isolation.fault import give_signal_stack
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
+from shared.inference.isolation.marker import Marker, collect
+from shared.inference.isolation.record import Record, Suspect, describe_quarantine, locked
+from shared.inference.isolation.settings import IsolationSettings
+from shared.inference.isolation.watch import Watch
+from shared.telemetry.logging import get_logger
 
 __all__ = ["Guard", "Isolation"]
 
+_log = get_logger("inference")
+
+# What a hang that let go counts: four of them make a quarantine.
+_LET_GO = 0.5
+# How often the record is looked at for models that were released (seconds).
+_LOOK_S = 1.0
+
+
+class Models(Protocol):
+    """What isolation asks of the repository, on the event loop."""
+
+    def take_out(self, name: str, version: str, reason: str) -> None:
+        """Make a version unavailable at once; those who wait for it are told."""
+
+    async def load_model(self, name: str, version: str = "") -> None:
+        """Load a version (again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What the watch found of a version, for the event loop."""
+
+    what: Literal["hang", "return", "stuck", "release"]
+    model: str
+    version: str
+    reason: str = ""
+
 
 class Isolation:
-    """One per process, made in `__main__` before any model is loaded and given to the repository."""
+    """One per process, made in `__main__` on the event loop before any model is loaded, and given to the repository.
+
+    Where its folder cannot be written (a read-only file system) it watches for hangs, and remembers nothing.
+    """
+
+    def __init__(self, folder: Path | None, service: str, settings: IsolationSettings) -> None:
+        """Blame whom the processes before have left in `folder` (`record_folder`), and begin to watch.
+
+        Without a folder nothing is watched, see `off`.
+        """
+        self._service, self._settings = service, settings
+        self._causes = (f"{os.getpid()}-{os.urandom(4).hex()}-{number}" for number in itertools.count())
+        self._record: Record | None = None
+        self._marker: Marker | None = None
+        self._watch: Watch | None = None
+        # Those who were refused, by digest: they are looked after for a release.
+        self._refused: dict[str, Suspect] = {}
+        self._looked_s = time.monotonic()
+        if folder is None:
+            return
+        # What the watch has found, for `keep`; one entry for each hang, so that it needs no bound.
+        self._loop = asyncio.get_running_loop()
+        self._found: asyncio.Queue[_Finding] = asyncio.Queue()
+        try:
+            self._open(folder)
+        except OSError as error:
+            _log.warning("crashes of models are not remembered", reason=str(error))
+        self._watch = Watch(
+            settings,
+            on_hang=self._on_hang,
+            on_return=self._on_return,
+            on_stuck=self._on_stuck,
+            on_look=self._on_look,
+        )
+        self._watch.start()
 
     @classmethod
     def off(cls) -> Isolation:
         """Watches nothing and blames nobody: for tests and tools."""
-        return cls()
+        return cls(None, "", IsolationSettings())
 
-    def guard(self, model: str, version: str, graph: str, digest: str = "") -> Guard:
-        """A guard for one thread's runs of one graph; `digest` is the artifact's. Close it when the thread ends."""
-        return make_unwatched_guard(model, version, graph, digest)
+    def guard(self, model: str, version: str, graph: str, digest: str) -> Guard:
+        """A guard for one thread's runs of one graph.
 
-    def loading(self, model: str, version: str, digest: str) -> AbstractContextManager[None]:
-        """Around everything that this thread does with a model outside of its batcher: opening, golden checks, measuring."""
-        return contextlib.nullcontext()
+        `model` is the name without the service, `digest` the artifact's. Close it when the thread ends.
+        """
+        if self._watch is None:
+            return make_unwatched_guard(model, version, graph, digest)
+        watch, marker = self._watch, self._marker
+        slot = None if marker is None else marker.take(Suspect(model, version, digest), graph)
+
+        def name_thread(thread: int) -> None:
+            give_signal_stack()
+            if marker is not None and slot is not None:
+                marker.name_thread(slot, thread)
+
+        def close(closed: Guard) -> None:
+            watch.remove(closed)
+            if marker is not None and slot is not None:
+                marker.free(slot)
+
+        guard = Guard(
+            model,
+            version,
+            graph,
+            digest,
+            flags=bytearray(1) if marker is None or slot is None else marker.flags,
+            slot=slot or 0,
+            name_thread=name_thread,
+            close=close,
+        )
+        watch.add(guard)
+        return guard
+
+    @contextmanager
+    def loading(self, model: str, version: str, digest: str) -> Iterator[None]:
+        """Around all that a thread does with a model outside of its batcher: opening, golden checks, measuring."""
+        guard = self.guard(model, version, "", digest)
+        guard.begin(None, 0.0)
+        try:
+            yield
+        finally:
+            guard.end()
+            guard.close()
 
     def quarantined(self, model: str, version: str, digest: str) -> str | None:
-        """Why the model with this artifact digest must not be loaded, in words for its user; None if it may be."""
-        return None
+        """Why the artifact with this digest must not be loaded, in words for its user; None if it may be."""
+        blamed = None if self._record is None else self._record.find(digest)
+        if blamed is None or not blamed.quarantined:
+            return None
+        self._refused[digest] = Suspect(model, version, digest)
+        return describe_quarantine(self._service, blamed)
+
+    async def keep(self, models: Models) -> None:
+        """Act on what the watch finds, until it is cancelled; to be run beside the server.
+
+        Raises:
+            RestartError: a run does not return, so that the process has to end.
+        """
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                found = await self._found.get()
+                if found.what == "stuck":
+                    raise RestartError(found.reason)
+                if found.what == "hang":
+                    models.take_out(found.model, found.version, found.reason)
+                    continue
+                # Loading takes seconds, in which another may hang.
+                task = asyncio.create_task(self._load(models, found))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.close()
+
+    def close(self) -> None:
+        """Watch no more, and leave nothing for the next process to judge."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._marker is not None:
+            self._marker.remove()
+
+    async def _load(self, models: Models, found: _Finding) -> None:
+        try:
+            await models.load_model(found.model, found.version)
+        except SensoriumError as error:
+            _log.warning(
+                "model not loaded again", model=found.model, version=found.version, reason=str(error)
+            )
+
+    def _open(self, folder: Path) -> None:
+        record = Record(folder, blame_s=self._settings.blame_s)
+        with locked(folder):
+            for crash in collect(folder):
+                models = [f"{self._service}/{suspect.model}" for suspect in crash.suspects]
+                _log.error(
+                    "a replica crashed before",
+                    signal=crash.fault.what,
+                    where=crash.fault.where,
+                    models=models or "none was running on that thread",
+                )
+                if crash.suspects:
+                    record.add_held(crash.suspects, cause=crash.cause, reason=crash.reason)
+            marker = Marker(folder)
+        marker.watch_faults()
+        self._record, self._marker = record, marker
+
+    # On the watch's thread.
+
+    def _on_hang(self, guard: Guard, limit_s: float) -> None:
+        if guard.loads:
+            _log.error("loading hangs", model=guard.model, version=guard.version, limit_s=limit_s)
+            return
+        reason = f"it hangs: a run took more than {limit_s:.0f} s and was asked to stop"
+        _log.error("model hangs", model=guard.model, version=guard.version, graph=guard.graph, reason=reason)
+        self._tell(_Finding("hang", guard.model, guard.version, reason))
+
+    def _on_return(self, guard: Guard) -> None:
+        _log.warning("hanging run returned", model=guard.model, version=guard.version, graph=guard.graph)
+        if guard.loads:
+            # It was slow and nobody could ask it to stop; what it says now is taken as it is.
+            return
+        self._blame(guard, _LET_GO, "a run of it hung and had to be stopped")
+        self._tell(_Finding("return", guard.model, guard.version))
+
+    def _on_stuck(self, guard: Guard) -> None:
+        what = "loading it" if guard.loads else "a run of it"
+        self._blame(guard, 1.0, f"{what} hung and did not stop")
+        reason = f"{self._service}/{guard.model}: {what} hangs and does not stop"
+        _log.error("replica restarts itself", reason=reason)
+        self._tell(_Finding("stuck", guard.model, guard.version, reason))
+        # The drain may itself be stuck.
+        last_resort = threading.Timer(self._settings.restart_s, os._exit, (RESTART_CODE,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _on_look(self) -> None:
+        now_s = time.monotonic()
+        if self._record is None or not self._refused or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        for digest, suspect in list(self._refused.items()):
+            blamed = self._record.find(digest)
+            if blamed is None or not blamed.quarantined:
+                del self._refused[digest]
+                _log.info("model is no longer quarantined", model=suspect.model, version=suspect.version)
+                self._tell(_Finding("release", suspect.model, suspect.version))
+
+    def _blame(self, guard: Guard, weight: float, reason: str) -> None:
+        if self._record is None:
+            return
+        suspect = Suspect(guard.model, guard.version, guard.digest)
+        try:
+            self._record.add([suspect], cause=next(self._causes), reason=reason, weight=weight)
+        except OSError as error:
+            _log.warning("blame is not remembered", model=guard.model, reason=str(error))
+
+    def _tell(self, finding: _Finding) -> None:
+        # A loop that is closed has nobody left to act.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._found.put_nowait, finding)
