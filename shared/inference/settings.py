@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from shared.inference.isolation.settings import IsolationSettings
 from shared.settings import Settings, state_dir
 
 
@@ -74,6 +75,8 @@ class InferenceSettings(ModelSettings):
     """Models that are loaded at the same time."""
     watch_s: float = Field(default=2.0, ge=0, le=3600)
     """How often the models' folder is looked at for versions that came or went; 0 = never."""
+    isolation: IsolationSettings = IsolationSettings()
+    """When a run counts as hanging, and how long what a model has done counts against it."""
 
     def find_models_dir(self, service: str) -> Path:
         """Folder of a service's models: as set, else in the state folder."""
