@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.models_release import release
 from cli.options import Json, StateDir, state_folder
 from cli.output import megabytes, print_json, print_table, stderr, stdout
 from cli.place import ROOT
@@ -103,6 +104,9 @@ def show(
             print_json(row)
         else:
             _print_model(row)
+
+
+app.command()(release)
 
 
 def _describe(entry: Entry, state: Path) -> dict[str, object]:

@@ -28,6 +28,8 @@ _ROUNDING = 1e-6
 # Blames kept for a model; more than the smallest share needs.
 _KEPT = 64
 _FILE, _LOCK = "blame.json", ".lock"
+# The folder of the state folder that has a folder for each service.
+ROOM = "isolation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Blamed:
 
 def record_folder(state: Path, service: str) -> Path:
     """Where the replicas of a service keep their record and markers."""
-    return state / "isolation" / service
+    return state / ROOM / service
 
 
 @contextmanager
