@@ -21,7 +21,9 @@ from shared.errors import (
     Unimplemented,
     let_go,
 )
+from shared.rpc.admission.admission import Permit, read_model_name, set_door
 from shared.rpc.caller import (
+    ANONYMOUS,
     PRINCIPAL_HEADER,
     PRIORITY_HEADER,
     TIER_HEADER,
@@ -39,6 +41,9 @@ from shared.telemetry.logging import get_logger
 
 # Where a google.rpc.Status goes, by gRPC's convention.
 DETAILS_TRAILER = "grpc-status-details-bin"
+# When a client that retries should do so, see gRFC A6. The native front lets nobody send what begins with `grpc-`: from
+# there it goes under a name of ours, which the gateway translates.
+PUSHBACK_TRAILERS = {"native": "x-sensorium-retry-pushback-ms", "grpcio": "grpc-retry-pushback-ms"}
 REQUEST_ID_HEADER = "x-request-id"
 TRACEPARENT_HEADER = "traceparent"
 
@@ -55,6 +60,7 @@ class Call:
     __slots__ = (
         "_context",
         "_ending",
+        "_permit",
         "_task",
         "_timer",
         "correlation",
@@ -71,6 +77,7 @@ class Call:
         self.correlation = _UNKNOWN
         self.deadline: Deadline | None = None
         self.report: Report | None = None
+        self._permit: Permit | None = None
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ending: Ending | None = None
@@ -94,10 +101,12 @@ class Call:
             # GeneratorExit: the client left between two replies. Or the process is being taken down. Nothing may be awaited.
             self._finish("CANCELLED")
 
-    def admit(self) -> None:
-        """Reads what the metadata says and takes the call in.
+    def admit(self, payload: bytes | None) -> None:
+        """Reads what the metadata says and takes the call in. payload: the request message; None for a stream, whose
+        messages are admitted one by one.
 
-        Raises InvalidArgument, DeadlineExceeded (it was late on arrival) or Unavailable (draining).
+        Raises InvalidArgument, DeadlineExceeded (it was late on arrival), Unavailable (draining) or ResourceExhausted
+        (refused for load, or for what its principal has taken).
         """
         request_id = traceparent = stamp = principal = tier = priority = ""
         for key, value in self._context.invocation_metadata():
@@ -126,13 +135,19 @@ class Call:
         set_deadline(deadline)
         self.report = Report()
         set_report(self.report)
+        caller = ANONYMOUS
         if principal or priority:
             urgency = read_priority(priority) if priority else Priority.INTERACTIVE
-            set_caller(Caller(principal, tier, urgency))
+            caller = Caller(principal, tier, urgency)
+            set_caller(caller)
         method.gate.enter(self)
         left_s = deadline.at_s - self.started_s
         if left_s <= 0:
             raise DeadlineExceeded("the call was on its way")
+        if payload is None:
+            set_door(method.door)
+        else:
+            self._permit = method.door.enter(read_model_name(payload), len(payload), caller, self.started_s)
         self._task = asyncio.current_task()
         if remaining_s is None or remaining_s > left_s + _FRONT_IS_EXACT_S:
             # asyncio's clock is time.monotonic, as the deadline's.
@@ -149,7 +164,10 @@ class Call:
             self._timer.cancel()
         method = self.method
         method.gate.leave(self)
-        duration_s = time.monotonic() - self.started_s
+        now_s = time.monotonic()
+        duration_s = now_s - self.started_s
+        if self._permit is not None:
+            self._permit.leave(self.report, now_s, answered=code == "OK")
         method.metrics.finish(code, duration_s)
         method.log.write(code, duration_s, self.correlation)
 
@@ -178,11 +196,13 @@ class Call:
             error = Internal(self.correlation.request_id)
         self._finish(error.code.name)
         let_go(error)
-        details = (DETAILS_TRAILER, error.to_status().SerializeToString())
+        trailers: list[tuple[str, str | bytes]] = [(DETAILS_TRAILER, error.to_status().SerializeToString())]
+        if (pushback_ms := error.pushback_ms) is not None:
+            trailers.append((PUSHBACK_TRAILERS[self.method.settings.front], str(pushback_ms)))
         self._say()
         try:
             # Raises.
-            await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), details))
+            await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), *trailers))
         except grpc.aio.InternalError:
             # grpcio's way to say that the client left before it was answered; as an error it would be logged with a stack.
             raise asyncio.CancelledError from None

@@ -90,7 +90,7 @@ class Registry:
 def _intercept_unary(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
     async def serve(payload: Any, context: Context) -> bytes:
         async with Call(method, context) as call:
-            call.admit()
+            call.admit(None if decode is _pass else payload)
             return encode(await behavior(decode(payload), context))
 
     return serve
@@ -99,7 +99,7 @@ def _intercept_unary(method: Method, behavior: Any, decode: Any, encode: Encode)
 def _intercept_stream(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
     async def serve(payload: Any, context: Context) -> AsyncIterator[bytes]:
         async with Call(method, context) as call:
-            call.admit()
+            call.admit(None if decode is _pass else payload)
             async with aclosing(behavior(decode(payload), context)) as replies:
                 async for reply in replies:
                     yield encode(reply)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.rpc.admission.admission import Admission, Door
 from shared.rpc.gate import Gate
 from shared.rpc.settings import RpcSettings
 from shared.telemetry.metrics import CallMetrics, MethodMetrics
@@ -31,19 +32,29 @@ class Method:
     name: str
     settings: RpcSettings
     gate: Gate
+    door: Door
     log: RequestLog
     metrics: MethodMetrics
     infrastructure: bool
 
     @classmethod
-    def bind(cls, service: str, name: str, settings: RpcSettings, gate: Gate, metrics: CallMetrics) -> Method:
-        """Binds what one method needs, once, when it is registered."""
+    def bind(
+        cls,
+        service: str,
+        name: str,
+        settings: RpcSettings,
+        gate: Gate,
+        metrics: CallMetrics,
+        admission: Admission | None = None,
+    ) -> Method:
+        """Binds what one method needs, once, when it is registered. Without `admission` it is admitted by itself."""
         infrastructure = service in INFRASTRUCTURE
         return cls(
             service,
             name,
             settings,
             gate,
+            (admission or Admission(settings.admission)).open_door(service, name),
             RequestLog(service, name, "debug" if infrastructure else "info"),
             metrics.bind(service, name),
             infrastructure,

@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from sensorium.mesh.v1 import replica_service_pb2_grpc
 
+from shared.rpc.admission.admission import Admission
 from shared.rpc.gate import Gate
 from shared.rpc.health import HealthServicer
 from shared.rpc.interceptor import Registry
@@ -61,6 +62,7 @@ class Server:
         self.metrics = CallMetrics()
         self._log = get_logger("rpc").bind(service=service)
         self._gate = Gate(service)
+        self.admission = Admission(settings.admission)
         self._register = list(register)
         self._background = list(background)
         self._tasks: list[asyncio.Future[None]] = []
@@ -165,7 +167,13 @@ class Server:
         self._stopped.set()
 
     def _register_services(self, front: grpc.aio.Server) -> None:
-        bind = partial(Method.bind, settings=self.settings, gate=self._gate, metrics=self.metrics)
+        bind = partial(
+            Method.bind,
+            settings=self.settings,
+            gate=self._gate,
+            metrics=self.metrics,
+            admission=self.admission,
+        )
         registry: Any = Registry(front, bind)
         for register in self._register:
             register(registry)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from shared.rpc.admission.settings import AdmissionSettings
 from shared.settings import Settings
 
 # Longest path of a Unix socket, in bytes: sockaddr_un holds 108 with the final zero (104 on macOS).
@@ -30,6 +31,8 @@ class RpcSettings(Settings):
     """For a call that brings no deadline."""
     max_timeout_s: float = Field(default=300.0, gt=0)
     """No deadline lies further off than this."""
+    admission: AdmissionSettings = AdmissionSettings()
+    """When calls are refused for load."""
     drain_timeout_s: float = Field(default=20.0, ge=0)
     """How long calls in flight may go on after the signal to stop."""
     drain_notice_s: float = Field(default=0.5, ge=0)
