@@ -38,6 +38,7 @@ _FAREWELL_S = 1.0
 _IMPATIENT_AFTER_S = 1.0
 
 Register = Callable[[Any], None]
+Front = Any  # grpc.aio.Server or NativeServer, which has the same methods
 
 
 class Server:
@@ -66,7 +67,7 @@ class Server:
         self._register = list(register)
         self._background = list(background)
         self._tasks: list[asyncio.Future[None]] = []
-        self._front: grpc.aio.Server | None = None
+        self._front: Front | None = None
         self._metrics_server: MetricsServer | None = None
         self._stop_asked = asyncio.Event()
         self._stopping = False
@@ -166,7 +167,7 @@ class Server:
         self._log.info("stopped")
         self._stopped.set()
 
-    def _register_services(self, front: grpc.aio.Server) -> None:
+    def _register_services(self, front: Front) -> None:
         bind = partial(
             Method.bind,
             settings=self.settings,
@@ -211,7 +212,7 @@ class Server:
             self._gate.cut()
 
 
-def _make_front(settings: RpcSettings) -> grpc.aio.Server:
+def _make_front(settings: RpcSettings) -> Front:
     options: list[tuple[str, int]] = [
         # Twice the limit: what lies between is refused by the interceptor, in words; what lies above by the
         # front.
@@ -226,10 +227,9 @@ def _make_front(settings: RpcSettings) -> grpc.aio.Server:
     if settings.front == "grpcio":
         return grpc.aio.server(options=options)
     # Imported here: a process on grpcio's front needs no Rust.
-    import pygrpc_native.aio
+    from shared.rpc.native import NativeServer
 
-    server: grpc.aio.Server = pygrpc_native.aio.server(options=options)
-    return server
+    return NativeServer(options)
 
 
 def _write_atomically(path: Path, text: str) -> None:
