@@ -38,7 +38,6 @@ class LogSettings(Settings):
 def configure(level: str = "info", json: bool = True, stream: TextIO | None = None) -> None:
     """Sets up logging for the process: `level` and everything above it goes to `stream` (default: stderr)."""
     stream = sys.stderr if stream is None else stream
-    threshold = _LEVELS[level]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         _add_correlation,
@@ -52,7 +51,6 @@ def configure(level: str = "info", json: bool = True, stream: TextIO | None = No
     )
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
@@ -65,10 +63,26 @@ def configure(level: str = "info", json: bool = True, stream: TextIO | None = No
     )
     root = logging.getLogger()
     root.handlers[:] = [foreign]
+    request_log.configure(_LEVELS[level], json=json, stream=stream)
+    set_level(level)
+
+
+def get_level() -> str:
+    """What is logged now: this level and everything above it."""
+    threshold = request_log.get_threshold()
+    return next(name for name, number in _LEVELS.items() if number == threshold)
+
+
+def set_level(level: str) -> None:
+    """Logs `level` and everything above it from now on; format and stream stay."""
+    threshold = _LEVELS[level]
+    structlog.configure(
+        **{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(threshold)}
+    )
     # A foreign library's INFO is our DEBUG: what we tell at INFO is one line per call and per change of
     # state.
-    root.setLevel(threshold if threshold != logging.INFO else logging.WARNING)
-    request_log.configure(threshold, json=json, stream=stream)
+    logging.getLogger().setLevel(threshold if threshold != logging.INFO else logging.WARNING)
+    request_log.set_threshold(threshold)
 
 
 def get_logger(room: str) -> Any:

@@ -69,6 +69,16 @@ def configure(threshold: int, *, json: bool, stream: TextIO) -> None:
     _sink.stream = stream
 
 
+def get_threshold() -> int:
+    """The lowest level, as a number of the standard library's logging, that is written."""
+    return _sink.threshold
+
+
+def set_threshold(threshold: int) -> None:
+    """Called by `logging.set_level`."""
+    _sink.threshold = threshold
+
+
 def flush() -> None:
     """Writes what is pending; for the end of the process, when no loop will."""
     _sink.flush()

@@ -51,13 +51,13 @@ def read_message(payload: bytes) -> InferRequest:
 
 
 def add_to_server(servicer: pb_grpc.GRPCInferenceServiceServicer, server: Any) -> None:
-    """As the generated `add_GRPCInferenceServiceServicer_to_server`, with ModelInfer read by `read_message`."""
+    """As the generated `add_GRPCInferenceServiceServicer_to_server`, with its requests read by `read_message`."""
     registrar: Any = _Registrar(server)
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, registrar)
 
 
 class _Registrar:
-    """Stands where generated code expects the server and exchanges one decoder."""
+    """Stands where generated code expects the server and exchanges a decoder."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -65,13 +65,18 @@ class _Registrar:
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
         """Called by generated code with the methods of the service."""
-        infer = method_handlers["ModelInfer"]
+        infer, stream = method_handlers["ModelInfer"], method_handlers["ModelStreamInfer"]
         handlers = {
             **method_handlers,
             "ModelInfer": grpc.unary_unary_rpc_method_handler(
                 infer.unary_unary,
                 request_deserializer=read_message,
                 response_serializer=infer.response_serializer,
+            ),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
+                stream.stream_stream,
+                request_deserializer=read_message,
+                response_serializer=stream.response_serializer,
             ),
         }
         self._server.add_registered_method_handlers(service_name, handlers)

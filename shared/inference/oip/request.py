@@ -1,18 +1,13 @@
 """From a ModelInferRequest to arrays: every check of it, and what each failed one says.
 
-Here: pure functions of a request and a graph's signature. Not here: the calls (`servicer.py`), bytes
-(`datatypes.py`).
-
-Parameters that only ask for haste (`timeout`, `priority`) or say how HTTP bodies are laid out
-(`binary_data…`) are
-ignored: the deadline of the call is what counts, and calls are served in the order of their arrival.
-Parameters that ask for something this server does not do are refused, and so are unknown ones.
+Here: pure functions of a request and a graph's signature. Not here: the calls (`servicer.py`), parameters
+(`parameters.py`), bytes (`datatypes.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,27 +23,30 @@ from shared.inference.datatypes import (
     describe_raw,
 )
 from shared.inference.manifest import Graph, Tensor
+from shared.inference.oip.parameters import (
+    check_of_call,
+    check_of_input,
+    check_of_output,
+    is_haste,
+    read_classes,
+    read_flag,
+    read_priority,
+    read_timeout_s,
+)
+from shared.rpc.caller import Priority
 
-_IGNORED_OF_CALL = frozenset({"timeout", "priority", "binary_data_output", "sequence_start", "sequence_end"})
-_IGNORED_OF_INPUT = frozenset({"binary_data_size"})
-_IGNORED_OF_OUTPUT = frozenset({"binary_data"})
-# What the protocol's extensions would do with a parameter, for those that are not offered.
-_NOT_OFFERED = {
-    "sequence_id": "sequences of calls: send each call whole",
-    "classification": "classification of outputs: ask for the output itself, or use the typed API",
-    "shared_memory_region": "shared memory: send the tensor in the request",
-    "shared_memory_offset": "shared memory: send the tensor in the request",
-    "shared_memory_byte_size": "shared memory: send the tensor in the request",
-}
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """A request that was read: inputs in its order, the wanted outputs, and how the reply's elements are to lie."""
 
     inputs: dict[str, Array]
     outputs: tuple[str, ...]  # none = all
     raw: bool
+    timeout_s: float | None = None
+    priority: Priority | None = None
+    # Of each output that is wanted as classes: how many.
+    classes: Mapping[str, int] | None = None
 
 
 class RequestReader:
@@ -76,7 +74,10 @@ class RequestReader:
 
         None where anything is out of the ordinary, right or wrong: `read` knows.
         """
-        if request.parameters or not len(raw) == len(request.inputs) == len(self._inputs):
+        if not len(raw) == len(request.inputs) == len(self._inputs):
+            return None
+        parameters = request.parameters
+        if parameters and not is_haste(parameters):
             return None
         inputs: dict[str, Array] = {}
         for index, sent in enumerate(request.inputs):
@@ -99,7 +100,9 @@ class RequestReader:
             if asked.name not in self.output_types or asked.name in wanted or asked.parameters:
                 return None
             wanted[asked.name] = None
-        return Asked(inputs, tuple(wanted), raw=True)
+        if parameters:
+            return Asked(inputs, tuple(wanted), True, read_timeout_s(parameters), read_priority(parameters))
+        return Asked(inputs, tuple(wanted), True)
 
     def read(self, request: pb.ModelInferRequest, raw: Sequence[bytes | memoryview]) -> Asked:
         """Check a request against the graph's signature and decode its tensors, raw or typed.
@@ -112,9 +115,13 @@ class RequestReader:
             InvalidArgument, InvalidArguments: naming field, expected, got and the way out.
         """
         wrong: list[InvalidArgument] = []
-        wrong += _check_parameters("parameters", request.parameters, _IGNORED_OF_CALL)
-        outputs = _read_outputs(request, self._graph, self._name, wrong)
+        parameters = request.parameters
+        wrong += check_of_call(parameters)
+        outputs, classes, wants_raw = self._read_outputs(request, wrong)
         if raw and len(raw) != len(request.inputs):
+            # Inputs in shared memory bring no contents; that they are there is what is wrong.
+            for index, sent in enumerate(request.inputs[:MAX_VIOLATIONS]):
+                wrong += check_of_input(f"inputs[{index}].parameters", sent.parameters)
             wrong.append(
                 InvalidArgument(
                     "raw_input_contents",
@@ -154,7 +161,45 @@ class RequestReader:
             )
         if wrong:
             raise _combine(wrong)
-        return Asked(inputs, outputs, bool(raw))
+        return Asked(
+            inputs,
+            outputs,
+            bool(raw) if wants_raw is None else wants_raw,
+            read_timeout_s(parameters),
+            read_priority(parameters),
+            classes,
+        )
+
+    def _read_outputs(
+        self, request: pb.ModelInferRequest, wrong: list[InvalidArgument]
+    ) -> tuple[tuple[str, ...], Mapping[str, int] | None, bool | None]:
+        """Names of the wanted outputs, how many classes of which, and whether they are wanted raw (None: not said)."""
+        wanted: dict[str, int] = {}
+        raw = read_flag(request.parameters, "binary_data_output")
+        said: list[bool] = []
+        for index, asked in enumerate(request.outputs):
+            where, datatype = f"outputs[{index}]", self.output_types.get(asked.name)
+            if datatype is None or asked.name in wanted:
+                again = " for the second time" if asked.name in wanted else ""
+                listed = ", ".join(f'"{output}"' for output in self.output_types)
+                wrong.append(
+                    InvalidArgument(
+                        f"{where}.name",
+                        expected=f"one of {self._name}'s outputs {listed}",
+                        got=f'"{asked.name}"{again}',
+                    )
+                )
+            wrong += check_of_output(f"{where}.parameters", asked.parameters, datatype or "")
+            wanted[asked.name] = read_classes(asked.parameters)
+            if (binary := read_flag(asked.parameters, "binary_data")) is not None:
+                said.append(binary)
+            if len(wrong) >= MAX_VIOLATIONS:
+                raise _combine(wrong)
+        if said:
+            # All outputs lie one way.
+            raw = any(said)
+        classes = {name: count for name, count in wanted.items() if count}
+        return tuple(wanted), classes or None, raw
 
 
 def _combine(wrong: list[InvalidArgument]) -> InvalidArgument | InvalidArguments:
@@ -165,7 +210,7 @@ def _check_input(
     where: str, sent: pb.ModelInferRequest.InferInputTensor, tensor: Tensor
 ) -> list[InvalidArgument]:
     """Parameters, datatype and shape of one tensor."""
-    wrong = _check_parameters(f"{where}.parameters", sent.parameters, _IGNORED_OF_INPUT)
+    wrong = check_of_input(f"{where}.parameters", sent.parameters)
     if sent.datatype != tensor.dtype:
         wrong.append(
             InvalidArgument(
@@ -214,66 +259,9 @@ def _decode(
         raise InvalidArgument(
             contents,
             expected=f'{count} of "{tensor.name}" in '
-            + (field or "raw_input_contents, for no list carries FP16"),
+            + (field or f"raw_input_contents, for no list carries {tensor.dtype}"),
             got=str(error),
         ) from error
-
-
-def _read_outputs(
-    request: pb.ModelInferRequest, graph: Graph, name: str, wrong: list[InvalidArgument]
-) -> tuple[str, ...]:
-    known = [tensor.name for tensor in graph.outputs]
-    wanted: dict[str, None] = {}
-    for index, asked in enumerate(request.outputs):
-        where = f"outputs[{index}]"
-        if asked.name not in known or asked.name in wanted:
-            again = " for the second time" if asked.name in wanted else ""
-            listed = ", ".join(f'"{output}"' for output in known)
-            wrong.append(
-                InvalidArgument(
-                    f"{where}.name",
-                    expected=f"one of {name}'s outputs {listed}",
-                    got=f'"{asked.name}"{again}',
-                )
-            )
-        wrong += _check_parameters(f"{where}.parameters", asked.parameters, _IGNORED_OF_OUTPUT)
-        wanted[asked.name] = None
-        if len(wrong) >= MAX_VIOLATIONS:
-            raise _combine(wrong)
-    return tuple(wanted)
-
-
-def _check_parameters(
-    where: str, parameters: Mapping[str, pb.InferParameter], ignored: Collection[str]
-) -> list[InvalidArgument]:
-    """What a call, an input or an output asks for beside its tensors."""
-    wrong: list[InvalidArgument] = []
-    for key in sorted(parameters):
-        field = f'{where}["{key}"]'
-        if key in ignored or not _is_set(parameters[key]):
-            continue
-        if key in _NOT_OFFERED:
-            wrong.append(
-                InvalidArgument(
-                    field, expected=f"no request for {_NOT_OFFERED[key]}", got="one", fix="leave it out"
-                )
-            )
-        else:
-            known = ", ".join(sorted(ignored))
-            wrong.append(
-                InvalidArgument(
-                    field, expected=f"a known parameter ({known})", got="an unknown one", fix="leave it out"
-                )
-            )
-        if len(wrong) >= MAX_VIOLATIONS:
-            break
-    return wrong
-
-
-def _is_set(parameter: pb.InferParameter) -> bool:
-    """Whether a parameter says anything: 0, false and "" are what clients send for "not used"."""
-    choice = parameter.WhichOneof("parameter_choice")
-    return choice is not None and bool(getattr(parameter, choice))
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,8 +1,8 @@
 """The Open Inference Protocol over a repository: `inference.GRPCInferenceService`, as `tritonclient` speaks
 it.
 
-Here: the calls. Not here: reading requests (`request.py`), making replies (`reply.py`), mapping
-errors to statuses and deadlines (`shared.rpc`).
+Here: the calls. Not here: the way of one request (`answering.py`), streams (`stream.py`), replies (`reply.py`,
+`config.py`), calls that are not served (`not_offered.py`), mapping errors to statuses and deadlines (`shared.rpc`).
 
 Where the protocol leaves a choice, Triton's is followed: ModelReady is false, not an error, for a model or
 version that nobody knows; ServerReady is true once every model that was pulled answers; ModelStatistics
@@ -11,20 +11,22 @@ without a name lists all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
 from sensorium.oip.v2 import inference_pb2 as pb
-from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
 
-from shared.errors import NotFound, Unavailable
-from shared.inference.batching.waiting import Answer
-from shared.inference.executor import run_in_executor
+from shared.errors import InvalidArgument, NotFound, SensoriumError, Unavailable
 from shared.inference.model import ServedGraph
+from shared.inference.oip.answering import Answering
+from shared.inference.oip.config import make_config
+from shared.inference.oip.log_settings import change_log_settings, read_log_settings
 from shared.inference.oip.message import InferMessage, InferRequest
-from shared.inference.oip.reply import make_config, make_index, make_infer_response, make_metadata
-from shared.inference.oip.request import Asked, RequestReader
+from shared.inference.oip.not_offered import NotOffered
+from shared.inference.oip.reply import make_index, make_metadata
+from shared.inference.oip.stream import STRICT_HEADER, Stream
 from shared.inference.repository.repository import Repository
 from shared.inference.repository.versions import READY
 from shared.rpc.deadline import current_deadline
@@ -32,14 +34,21 @@ from shared.rpc.version import read_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-# Extensions that work here, by Triton's names; of the model repository only the index is served.
-EXTENSIONS = ("model_configuration", "statistics", "model_repository(index only)")
-# Typed lists and BYTES become arrays element by element, at some 30 ns each: from this size on (about 1 ms)
-# that is done off the event loop. Raw numbers are not copied at all.
-_SLOW_BYTES = 128 * 1024
+# Extensions that work here, by Triton's names. `schedule_policy` is the parameters `timeout` and `priority`.
+EXTENSIONS = (
+    "classification",
+    "schedule_policy",
+    "model_configuration",
+    "statistics",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "logging",
+)
+# Stamped by the gateway: the model that it authorised the call for, which in a stream is the first message's.
+_MODEL_HEADER = "x-sensorium-model"
 
 
-class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
+class InferenceServicer(NotOffered):
     """The protocol's calls for the models of one repository."""
 
     def __init__(
@@ -48,7 +57,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._repository = repository
         self._server_name = server_name
         self._server_version = read_version() if server_version is None else server_version
-        self._readers: dict[str, tuple[ServedGraph, RequestReader]] = {}
+        self._answering = Answering(repository)
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True: it answers."""
@@ -88,30 +97,32 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """How a graph is served."""
-        return make_config(request.name, self._repository.graph(request.name, request.version, field="name"))
+        graph = self._repository.graph(request.name, request.version, field="name")
+        return make_config(request.name, graph, self._answering.face(graph).labels)
 
     async def ModelInfer(self, message: InferRequest, context: Context) -> pb.ModelInferResponse:
         """Runs a graph on the request's tensors."""
-        raw: Sequence[bytes | memoryview]
-        if isinstance(message, InferMessage):
-            request, raw = message.request, message.raw
-        else:
-            request, raw = message, message.raw_input_contents
-        graph = self._repository.graph(request.model_name, request.model_version)
-        reader = self._get_reader(graph)
-        asked = reader.read_plain(request, raw)
-        if asked is None:
-            # Every look at a bytes field of a message makes a copy of it: taken out once.
-            raw = list(raw)
-            if request.ByteSize() + sum(map(len, raw)) > _SLOW_BYTES:
-                asked = await run_in_executor(reader.read, request, raw)
-            else:
-                asked = reader.read(request, raw)
-        answer = await graph.batcher.submit(asked.inputs, asked.outputs, current_deadline())
-        reply = request, graph.artifact.version, reader.output_types, asked, answer
-        if _is_slow(reader.output_types, asked, answer):
-            return await run_in_executor(make_infer_response, *reply)
-        return make_infer_response(*reply)
+        return await self._answering.answer(message, current_deadline())
+
+    async def ModelStreamInfer(
+        self, messages: AsyncIterator[InferRequest], context: Context
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
+        """Runs graphs on the tensors of each message."""
+        strict, authorised = False, ""
+        for key, value in context.invocation_metadata() or ():
+            if key == STRICT_HEADER:
+                strict = value == "true"
+            elif key == _MODEL_HEADER:
+                authorised = str(value)
+
+        async def answer(message: InferRequest) -> pb.ModelInferResponse:
+            if authorised:
+                self._check_authorised(message, authorised)
+            return await self._answering.answer(message, current_deadline())
+
+        async with aclosing(Stream(answer, strict=strict).serve(messages)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
@@ -134,13 +145,46 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         """Every model and its state."""
         return make_index(self._repository.versions, ready_only=request.ready)
 
-    def _get_reader(self, graph: ServedGraph) -> RequestReader:
-        """The reader of a graph, made once."""
-        found = self._readers.get(graph.name)
-        # Another version of a model has the same name and maybe another signature.
-        if found is None or found[0] is not graph:
-            found = self._readers[graph.name] = (graph, RequestReader(graph.loaded.signature, graph.name))
-        return found[1]
+    async def RepositoryModelLoad(
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Loads a model and answers when it is ready."""
+        await self._repository.load_model(self._strip(request.model_name), _read_version(request))
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unloads a model."""
+        for key in request.parameters:
+            if key != "unload_dependents":
+                raise _refuse_parameter(key, "unload_dependents")
+        await self._repository.unload_model(self._strip(request.model_name))
+        return pb.RepositoryModelUnloadResponse()
+
+    async def LogSettings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
+        """Changes what is sent, and tells all."""
+        change_log_settings(request)
+        return read_log_settings()
+
+    def _strip(self, name: str) -> str:
+        """A model's own name, without its service."""
+        bare = name.removeprefix(f"{self._repository.service}/")
+        if not bare:
+            raise InvalidArgument("model_name", expected="the name of a model", got="none")
+        return bare
+
+    def _check_authorised(self, message: InferRequest, authorised: str) -> None:
+        request = message.request if isinstance(message, InferMessage) else message
+        if request.model_name == authorised:
+            return
+        if self._repository.split(request.model_name)[0] != self._repository.split(authorised)[0]:
+            raise InvalidArgument(
+                "model_name",
+                expected=f"the model that the stream was opened for, {authorised}",
+                got=request.model_name,
+                fix="open a stream for each model",
+            )
 
     def _find_graphs(self, name: str, version: str) -> Iterator[ServedGraph]:
         """The graph of that name, or all graphs of the model of that name.
@@ -162,9 +206,21 @@ def _count(graph: ServedGraph, name: str) -> pb.ModelStatistics:
     return graph.batcher.statistics.to_message(name, graph.artifact.version)
 
 
-def _is_slow(types: Mapping[str, str], asked: Asked, answer: Answer) -> bool:
-    """Whether a reply is made element by element, of so many that the event loop should not do it."""
-    return any(
-        array.nbytes > _SLOW_BYTES and not (asked.raw and types[name] != "BYTES")
-        for name, array in answer.outputs.items()
-    )
+def _read_version(request: pb.RepositoryModelLoadRequest) -> str:
+    """The version that is to be loaded, "" for the default one."""
+    for key in request.parameters:
+        if key != "version":
+            raise _refuse_parameter(key, "version")
+    parameter = request.parameters.get("version")
+    return "" if parameter is None else parameter.string_param
+
+
+def _refuse_parameter(key: str, known: str) -> SensoriumError:
+    if key == "config" or key.startswith("file:"):
+        return InvalidArgument(
+            f'parameters["{key}"]',
+            expected="none: models are served as their artifacts say",
+            got="an override",
+            fix="write an artifact of another version, or set SENSORIUM_<SERVICE>_INFERENCE__MODELS",
+        )
+    return InvalidArgument(f'parameters["{key}"]', expected=f"only {known}", got="an unknown parameter")

@@ -19,6 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from shared.inference.datatypes import NUMPY_TYPES, ONNX_TYPES, Array
 from shared.inference.manifest import Graph, Tensor
+from shared.inference.session.bf16 import run_bf16
 
 RunOptions: TypeAlias = onnxruntime.RunOptions
 
@@ -117,6 +118,8 @@ class Session:
         )
         self.inputs = tuple(_read_tensor(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_read_tensor(argument) for argument in self._session.get_outputs())
+        self._bf16_inputs = frozenset(tensor.name for tensor in self.inputs if tensor.dtype == "BF16")
+        self._has_bf16 = bool(self._bf16_inputs) or any(tensor.dtype == "BF16" for tensor in self.outputs)
         self.plans_memory: bool = self._session.get_session_options().enable_mem_pattern
 
     def run(
@@ -130,6 +133,8 @@ class Session:
             RunError: the graph failed on these values.
         """
         try:
+            if self._has_bf16:
+                return run_bf16(self._session, inputs, outputs, options, self._bf16_inputs)
             return self._session.run(outputs, inputs, options)  # type: ignore[no-any-return]
         except _ERRORS as error:
             text = str(error)
@@ -164,8 +169,8 @@ class Session:
         options = RunOptions()
         options.terminate = True
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        with contextlib.suppress(*_ERRORS):  # it says that it was told to end
-            self._session.run(None, smallest, options)
+        with contextlib.suppress(RunError):  # it says that it was told to end
+            self.run(smallest, [tensor.name for tensor in self.outputs], options)
 
     def check_signature(self, graph: Graph) -> None:
         """Compare the file's inputs and outputs with what artifact.json says of them.

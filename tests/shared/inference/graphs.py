@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from shared.inference.artifact import Artifact, Draft, GraphDraft, Tensor, write_artifact
+from shared.inference.datatypes import NUMPY_TYPES
 from shared.inference.manifest import Graph
 
 TYPES = {
@@ -24,6 +25,7 @@ TYPES = {
     "INT32": TensorProto.INT32,
     "INT64": TensorProto.INT64,
     "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
@@ -186,7 +188,7 @@ def golden_of(draft: GraphDraft, graph: str = "model") -> dict[str, Any]:
     if tensor.dtype == "BYTES":
         value: Any = np.full(shape, "text")
     else:
-        value = np.ones(shape, helper.tensor_dtype_to_np_dtype(TYPES[tensor.dtype]))
+        value = np.ones(shape, NUMPY_TYPES[tensor.dtype])
     operators = {node.op_type for node in onnx.load_from_string(draft.content).graph.node}
     answer = value
     if "MatMul" in operators:

@@ -111,13 +111,15 @@ async def test_a_call_is_answered_on_both_fronts(tmp_path: Path, front: str) -> 
 SAMPLES: dict[str, Any] = {
     "BOOL": [True, False],
     "FP16": [1.5, float("nan")],
+    # Bits: 1.0 and what is no number.
+    "BF16": [0x3F80, 0x7FC0],
     "FP32": [float("nan"), -float("inf")],
     "FP64": [1e300, float("nan")],
     "BYTES": ["", "ünï\0cødé"],
     **{
         name: [np.iinfo(dtype).min, np.iinfo(dtype).max]
         for name, dtype in NUMPY_TYPES.items()
-        if dtype.kind in "iu"
+        if dtype.kind in "iu" and name != "BF16"
     },
 }
 
@@ -218,6 +220,12 @@ async def test_outputs_come_as_asked_for(oip: Oip) -> None:
 X = np.ones((1, 16), np.float32)
 RAW = X.tobytes()
 INT = pb.InferParameter(int64_param=3)
+YES = pb.InferParameter(bool_param=True)
+TEXT = pb.InferParameter(string_param="r")
+
+
+def wanted(name: str, **parameters: pb.InferParameter) -> Any:
+    return pb.ModelInferRequest.InferRequestedOutputTensor(name=name, parameters=parameters)
 
 
 @pytest.mark.parametrize(
@@ -284,16 +292,37 @@ INT = pb.InferParameter(int64_param=3)
             "for the second time",
         ),
         (
-            {
-                "outputs": [
-                    pb.ModelInferRequest.InferRequestedOutputTensor(
-                        name="y", parameters={"classification": INT}
-                    )
-                ]
-            },
+            {"outputs": [wanted("y", classification=pb.InferParameter(int64_param=-1))]},
             'outputs[0].parameters["classification"]',
-            "classification of outputs",
+            "a whole number >= 0 as int64_param, got -1",
         ),
+        (
+            {"outputs": [wanted("y", classification=TEXT)]},
+            'outputs[0].parameters["classification"]',
+            "got a string_param",
+        ),
+        (
+            {"outputs": [wanted("y", shared_memory_region=TEXT)]},
+            'outputs[0].parameters["shared_memory_region"]',
+            "shared memory",
+        ),
+        (
+            {"outputs": [wanted("y", binary_data=TEXT)]},
+            'outputs[0].parameters["binary_data"]',
+            "a truth value as bool_param",
+        ),
+        ({"parameters": {"sequence_start": YES}}, 'parameters["sequence_start"]', "sequences of calls"),
+        ({"parameters": {"sequence_end": YES}}, 'parameters["sequence_end"]', "sequences of calls"),
+        ({"parameters": {"sequence_id": TEXT}}, 'parameters["sequence_id"]', "sequences of calls"),
+        ({"parameters": {"timeout": TEXT}}, 'parameters["timeout"]', "as int64_param, got a string_param"),
+        (
+            {"parameters": {"timeout": pb.InferParameter(int64_param=-5)}},
+            'parameters["timeout"]',
+            "a whole number >= 0 as int64_param, got -5",
+        ),
+        ({"parameters": {"priority": YES}}, 'parameters["priority"]', "got a bool_param"),
+        ({"parameters": {"binary_data_output": TEXT}}, 'parameters["binary_data_output"]', "as bool_param"),
+        ({"parameters": {"triton_other": YES}}, 'parameters["triton_other"]', "a known parameter"),
         ({"parameters": {"sequence_id": INT}}, 'parameters["sequence_id"]', "sequences of calls"),
         ({"parameters": {"colour": INT}}, 'parameters["colour"]', "a known parameter"),
         (
@@ -346,13 +375,46 @@ async def test_values_that_a_graph_cannot_process_are_the_callers_error(oip: Oip
     assert "idx=44" in violations["inputs"]
 
 
-async def test_parameters_that_only_ask_for_haste_are_ignored(oip: Oip) -> None:
-    zero = pb.InferParameter(int64_param=0)
-    await oip.infer(
-        **line(
-            parameters={"timeout": INT, "priority": pb.InferParameter(uint64_param=2), "sequence_id": zero}
-        )
+async def test_parameters_that_say_nothing_are_ignored(oip: Oip) -> None:
+    zero, no, empty = (
+        pb.InferParameter(int64_param=0),
+        pb.InferParameter(bool_param=False),
+        pb.InferParameter(string_param=""),
     )
+    said = {"timeout": zero, "priority": pb.InferParameter(uint64_param=0), "sequence_id": zero}
+    said |= {"sequence_start": no, "sequence_end": no, "colour": empty, "triton_other": pb.InferParameter()}
+    await oip.infer(**line(parameters=said, outputs=[wanted("y", classification=zero)]))
+
+
+async def test_a_timeout_brings_the_deadline_nearer(oip: Oip) -> None:
+    await oip.infer(**line(parameters={"timeout": pb.InferParameter(uint64_param=5_000_000)}))
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        # A microsecond has passed before the request is read.
+        await oip.infer(**line(parameters={"timeout": pb.InferParameter(int64_param=1)}))
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    # One far off changes nothing.
+    await oip.infer(**line(parameters={"timeout": pb.InferParameter(uint64_param=2**64 - 1)}))
+
+
+async def test_a_shared_memory_input_is_told_apart_from_a_missing_one(oip: Oip) -> None:
+    a = np.ones((1, 2), np.float32)
+    shared = tensor("b", a)
+    shared.parameters["shared_memory_region"].string_param = "region"
+    violations = await get_violations(
+        oip, model_name="pair.sums", inputs=[tensor("a", a), shared], raw_input_contents=[a.tobytes()]
+    )
+    assert "shared memory" in violations['inputs[1].parameters["shared_memory_region"]']
+
+
+async def test_the_reply_lies_as_it_is_asked_to(oip: Oip) -> None:
+    no = pb.InferParameter(bool_param=False)
+    typed = await oip.infer(**line(parameters={"binary_data_output": no}))
+    assert not typed.raw_output_contents
+    assert typed.outputs[0].contents.fp32_contents == list(WEIGHTS.sum(axis=0))
+    raw = await oip.infer(
+        model_name="line", inputs=[tensor("x", X, typed=True)], outputs=[wanted("y", binary_data=YES)]
+    )
+    assert np.frombuffer(raw.raw_output_contents[0], np.float32).tolist() == list(WEIGHTS.sum(axis=0))
 
 
 @pytest.mark.parametrize(
@@ -421,11 +483,7 @@ async def test_the_server_is_ready_once_all_that_was_pulled_answers(oip: Oip) ->
 async def test_metadata_and_configuration(oip: Oip) -> None:
     server = await oip.stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=TIMEOUT_S)
     assert (server.name, server.version) == ("sensorium", "1.2.3")
-    assert list(server.extensions) == [
-        "model_configuration",
-        "statistics",
-        "model_repository(index only)",
-    ]
+    assert {"classification", "statistics", "model_repository"} <= set(server.extensions)
     request = pb.ModelMetadataRequest(name="test/pair.sums")
     metadata = await oip.stub.ModelMetadata(request, timeout=TIMEOUT_S)
     assert (metadata.name, list(metadata.versions)) == ("test/pair.sums", ["1"])
