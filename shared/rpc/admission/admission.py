@@ -189,6 +189,10 @@ class Permit:
         if self._account is not None:
             self._account.in_flight -= 1
 
+    def overflow(self, now_s: float) -> None:
+        """Says, before it is given back, that a queue behind the door was full."""
+        self._limit.overflow(now_s)
+
 
 class Admitted:
     """One message of a stream at work: a permit and a report of its own, for the task that works on it."""
