@@ -6,6 +6,7 @@ Not here: how it came to be (`repository/loading.py`), which models there are (`
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,9 @@ from shared.rpc.deadline import Deadline
 __all__ = ["Answer", "Model", "ServedGraph"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class ServedGraph:
-    """One graph of a model, ready to run."""
+    """One graph of a model, ready to run. Whoever holds one keeps it so: a version ends once nobody does."""
 
     name: str  # as the Open Inference Protocol knows it: `<model>`, or `<model>.<graph>` where there are several
     loaded: LoadedGraph
@@ -52,7 +53,10 @@ class ServedGraph:
 
 
 class Model:
-    """One version of a model that answers. Made on the event loop from what was loaded off it."""
+    """One version of a model that answers. Made on the event loop from what was loaded off it.
+
+    Whoever holds one keeps it so: a version that was replaced ends once nobody holds it or one of its graphs.
+    """
 
     def __init__(self, loaded: LoadedModel, settings: InferenceSettings) -> None:
         self.artifact = loaded.artifact
@@ -115,7 +119,9 @@ class Model:
         """
         for key, values in inputs.items():
             graph = self.graphs[key]
-            graph.batcher.worthwhile_rows = measure_worthwhile_rows(graph.loaded, values)
+            rows = measure_worthwhile_rows(graph.loaded, values)
+            one = {name: array[:1] for name, array in values.items()} if graph.batcher.max_batch_size else values
+            graph.batcher.worthwhile_cost = rows * graph.batcher.count_cost(one)
             graph.loaded.session.release_memory()
 
     async def close(self) -> None:
@@ -136,7 +142,7 @@ class Model:
             max_queue_size=settings.max_queue_size,
             max_queue_delay_s=settings.max_queue_delay_s,
             target_batch_s=settings.target_batch_s,
-            worthwhile_rows=max(graph.max_batch_size, 1),
+            worthwhile_cost=math.inf,
         )
         return ServedGraph(name, graph, batcher, self.artifact, settings, self.cache)
 

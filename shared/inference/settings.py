@@ -73,6 +73,9 @@ class InferenceSettings(ModelSettings):
     """Whether a model must reproduce its golden outputs before it serves."""
     load_threads: int = Field(default=2, ge=1, le=64)
     """Models that are loaded at the same time."""
+    retire_timeout_s: float = Field(default=300.0, ge=0, le=3600)
+    """How long calls that began on a version may go on on it after another has taken over; the default is the longest
+    deadline of a call."""
     watch_s: float = Field(default=2.0, ge=0, le=3600)
     """How often the models' folder is looked at for versions that came or went; 0 = never."""
     isolation: IsolationSettings = IsolationSettings()

@@ -25,6 +25,10 @@ _FIXED_SHARE = 0.2
 _TIMED_RUNS, _TIMED_S = 5, 0.1
 
 
+class GoldenError(ArtifactError):
+    """A graph does not give its golden outputs; the text says where and by how much."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedGraph:
     """A graph whose session is open and checked."""
@@ -42,20 +46,20 @@ def check_golden(
     Gives the golden inputs back.
 
     Raises:
-        ArtifactError: names graph, output, largest difference and tolerance.
+        GoldenError: names graph, output, largest difference and tolerance.
     """
     inputs = _collect(golden, f"{key}/in/")
     expected = _collect(golden, f"{key}/out/")
     names = {tensor.name for tensor in graph.signature.inputs}
     if inputs.keys() != names or not expected:
-        raise ArtifactError(
+        raise GoldenError(
             f"golden.npz: graph {key!r}: expected inputs {sorted(names)} and at least one output, "
             f"got inputs {sorted(inputs)} and outputs {sorted(expected)}"
         )
     tolerances = artifact.manifest.golden.tolerance
     tolerance = tolerances.get(graph.session.provider) or tolerances.get(_REFERENCE_PROVIDER)
     if tolerance is None:
-        raise ArtifactError(
+        raise GoldenError(
             f"artifact.json: golden.tolerance: expected one for {graph.session.provider}, got none"
         )
     _compare(key, graph, inputs, expected, tolerance, "")
@@ -125,20 +129,20 @@ def _compare(
     try:
         results = graph.session.run(inputs, list(expected))
     except RunError as error:
-        raise ArtifactError(f"graph {key!r} fails on its golden inputs{where}: {error}") from error
+        raise GoldenError(f"graph {key!r} fails on its golden inputs{where}: {error}") from error
     for (name, wanted), got in zip(expected.items(), results, strict=True):
         what = f"graph {key!r}, output {name!r}{where}"
         if got.shape != wanted.shape:
-            raise ArtifactError(f"{what}: expected shape {list(wanted.shape)}, got {list(got.shape)}")
+            raise GoldenError(f"{what}: expected shape {list(wanted.shape)}, got {list(got.shape)}")
         if got.dtype.kind != "f":
             if not np.array_equal(got, wanted):
                 count = int(np.count_nonzero(np.asarray(got != wanted)))
-                raise ArtifactError(f"{what}: {count} of {wanted.size} values differ from the golden ones")
+                raise GoldenError(f"{what}: {count} of {wanted.size} values differ from the golden ones")
             continue
         close = np.isclose(got, wanted, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True)
         if not close.all():
             largest = float(np.abs(got.astype(np.float64) - wanted)[~close].max())
-            raise ArtifactError(
+            raise GoldenError(
                 f"{what}: max difference {largest:.3g} from the golden output, tolerance "
                 f"{tolerance.rtol:g} relative + {tolerance.atol:g} absolute ({graph.session.provider})"
             )

@@ -1,8 +1,8 @@
 """From an artifact's folder to sessions that are known to give the right answers. Blocking; run off the event
 loop.
 
-Here: the order of checks (manifest, digests, sessions, signatures, golden outputs). Not
-here: how golden outputs are compared (`golden.py`), what becomes of a model that fails (`repository.py`).
+Here: the order of checks (manifest, quarantine, room, digests, sessions, signatures, golden outputs). Not
+here: how golden outputs are compared (`golden.py`), what becomes of a model that fails (`upkeep.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from pathlib import Path
 
 from shared.inference.artifact import Artifact, ArtifactError, read_artifact, verify
 from shared.inference.datatypes import Array
+from shared.inference.isolation.isolation import Isolation
 from shared.inference.repository.golden import LoadedGraph, check_golden
+from shared.inference.repository.room import check_room, measure_room
 from shared.inference.session.session import Session, quantizes_over_batch
 from shared.inference.settings import InferenceSettings
+from shared.rpc.allocator import give_back_free_memory
 from shared.telemetry.logging import get_logger
 
 _log = get_logger("inference")
+
+
+class QuarantinedError(Exception):
+    """A model must not be loaded, for what it did to the process before; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +42,31 @@ class LoadedModel:
         return next(iter(self.graphs.values())).session.provider
 
 
-def load_model(folder: Path, service: str, settings: InferenceSettings) -> LoadedModel:
+def load_model(folder: Path, service: str, settings: InferenceSettings, isolation: Isolation) -> LoadedModel:
     """Read an artifact, check its files' digests, open its graphs and reproduce its golden outputs.
 
     Raises:
         ArtifactError: the artifact is damaged, of another service, or does not give its golden outputs.
+        QuarantinedError: it hung or crashed the process before.
+        RoomError: it does not fit into what memory is left.
         SessionError: a graph cannot be opened or is not what artifact.json says.
     """
     artifact = read_artifact(folder)
     if artifact.service != service:
         raise ArtifactError(f"artifact.json: service: expected {service!r}, got {artifact.service!r}")
+    named = f"{service}/{artifact.name}", artifact.version, artifact.digest
+    if (reason := isolation.quarantined(*named)) is not None:
+        raise QuarantinedError(reason)
+    check_room(artifact, measure_room())
     verify(artifact)
-    graphs = {key: _load_graph(artifact, key, settings) for key in artifact.graphs}
-    inputs: dict[str, Mapping[str, Array]] = {}
-    if settings.golden_check:
-        golden = artifact.read_golden()
-        inputs = {key: check_golden(artifact, key, graph, golden) for key, graph in graphs.items()}
+    with isolation.loading(*named):
+        graphs = {key: _load_graph(artifact, key, settings) for key in artifact.graphs}
+        inputs: dict[str, Mapping[str, Array]] = {}
+        if settings.golden_check:
+            golden = artifact.read_golden()
+            inputs = {key: check_golden(artifact, key, graph, golden) for key, graph in graphs.items()}
+    # The files were read and the weights laid out anew.
+    give_back_free_memory()
     return LoadedModel(artifact, graphs, inputs)
 
 

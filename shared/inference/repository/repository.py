@@ -1,39 +1,34 @@
 """The models of one service: which are known, which of them answer, and why the others do not.
 
-Here: finding versions, loading them in the background, names. Not here: the checks (`loading.py`), running
-(`shared.inference.model`). One model that cannot be loaded never stops another; a version that cannot be loaded leaves the
-one before it serving.
+Here: what the rest of the replica sees. Not here: names (`directory.py`), what is wanted of each model (`shelf.py`), making
+it so (`upkeep.py`), the checks (`loading.py`), running (`shared.inference.model`). One model that cannot be loaded never
+stops another; a version that cannot be loaded leaves the one before it serving.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from prometheus_client.registry import Collector
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 
-from shared.errors import InvalidArgument, NotFound, Unavailable
-from shared.inference.artifact import ArtifactError
-from shared.inference.datatypes import Array
-from shared.inference.model import Model, ServedGraph, graph_name
+from shared.errors import FailedPrecondition, NotFound
+from shared.inference.isolation.isolation import Isolation
+from shared.inference.model import Model, ServedGraph
 from shared.inference.repository.catalog import Catalog
-from shared.inference.repository.loading import load_model
-from shared.inference.repository.versions import LOADING, READY, UNAVAILABLE, State, Version, find_versions
-from shared.inference.session.session import RunError, SessionError
+from shared.inference.repository.directory import Directory, list_defaults
+from shared.inference.repository.loader import Loader
+from shared.inference.repository.shelf import Shelf
+from shared.inference.repository.status import RepositoryMetrics, describe
+from shared.inference.repository.upkeep import Upkeep
+from shared.inference.repository.versions import LOADING, READY, UNAVAILABLE, Found, Version, scan
+from shared.inference.repository.watching import watch
 from shared.inference.settings import InferenceSettings
-from shared.telemetry.logging import get_logger
 
 __all__ = ["Model", "Repository", "Version"]
-
-_log = get_logger("inference")
-
-# When to ask again for a model that is being loaded (seconds, each), and for one that somebody must mend
-# first.
-_RETRY_LOADING_S, _RETRY_BROKEN_S = 1.0, 30.0
 
 
 class Repository:
@@ -47,116 +42,113 @@ class Repository:
         catalog: Catalog,
         *,
         on_change: Callable[[], None] | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         """List what is there; nothing is loaded yet. `on_change` is called after every change of a state."""
         self.service = service
         self.on_change = on_change
+        self._models_dir = models_dir
         self._settings = settings
         self._catalog = catalog
-        # Model -> its versions worth telling of, newest first.
-        self._versions: dict[str, list[Version]] = {}
-        self._older: dict[str, list[Version]] = {}
-        for name, found in find_versions(models_dir, catalog).items():
-            # Only the newest is told of, until it fails and the one before it is tried.
-            self._versions[name], self._older[name] = found[:1], found[1:]
-        # Models that answer but are still to be measured, with their golden inputs.
-        self._unmeasured: list[tuple[Model, Mapping[str, Mapping[str, Array]]]] = []
-        self._loading: asyncio.Task[None] | None = None
-        self._pool = ThreadPoolExecutor(settings.load_threads, thread_name_prefix="loading")
-        self._closed = False
+        self._shelves: dict[str, Shelf] = {}
+        self._loader = Loader(service, settings, isolation or Isolation.off())
+        self._upkeep = Upkeep(
+            self._loader, on_change=self._change, retire_timeout_s=settings.retire_timeout_s
+        )
+        self._starting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._note({**{name: {} for name in catalog}, **scan(models_dir)})
+        self._directory = Directory(service, self._shelves, catalog)
 
     # Loading.
 
     def start(self) -> None:
-        """Load all models in the background; calls for one that is not loaded yet are answered UNAVAILABLE."""
-        self._loading = asyncio.get_running_loop().create_task(self.load_all())
+        """Load all models in the background, and watch their folder from then on.
+
+        Calls for a model that is not loaded yet are answered UNAVAILABLE.
+        """
+        loop = asyncio.get_running_loop()
+        self._starting = loop.create_task(self.load_all())
+        if self._settings.watch_s:
+            self._watching = loop.create_task(watch(self._models_dir, self._settings.watch_s, self._look))
 
     async def load_all(self) -> None:
         """Load every model that is on disk, some at a time, those first that are the default of a call.
 
         Returns when each is measured or has a reason why it does not serve; each is ready long before that.
         """
-        defaults_first = sorted(self._versions, key=lambda name: not self._default_for(name))
-        await asyncio.gather(*(self._load(name) for name in defaults_first))
+        shelves = sorted(
+            self._shelves.values(), key=lambda shelf: not list_defaults(self._catalog, shelf.name)
+        )
+        await asyncio.gather(*map(self._upkeep.settle, shelves))
         # Half of the work of loading, and not needed for an answer: only when every model answers.
-        while self._unmeasured:
-            await self._measure(*self._unmeasured.pop(0))
+        await self._upkeep.measure()
 
     async def wait_loaded(self) -> None:
         """Wait for the end of what `start` began."""
-        if self._loading is not None:
-            await asyncio.shield(self._loading)
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
+
+    async def load_model(self, name: str, version: str = "") -> Version:
+        """Load what the model's rule says as it lies on disk now, or one version; gives what is ready then.
+
+        A version that the rule would not choose is kept ready beside the one that answers by default. What is
+        ready already stays. While one load of the model is at work, all others that are asked for wait for the next.
+
+        Raises:
+            NotFound: no such model or version on disk.
+            FailedPrecondition: it was refused; the text has the reason, and what serves on.
+        """
+        shelf = await self._find_on_disk(name, version)
+        shelf.ask(version)
+        await asyncio.shield(self._upkeep.settle(shelf))
+        await self._upkeep.measure()
+        wanted = version or next(iter(shelf.candidates()), "")
+        ready, refused = shelf.get(wanted, READY), shelf.get(wanted, UNAVAILABLE)
+        if ready is not None and refused is None:
+            return ready
+        what = f"version {wanted} of model {self.service}/{shelf.name}"
+        serving = "none serves" if shelf.default is None else f"version {shelf.default.version} serves on"
+        reason = shelf.explain() if refused is None else refused.reason
+        raise FailedPrecondition(f"{what} was refused, {serving}: {reason}", fix="mend it and load it again")
+
+    async def unload_model(self, name: str, version: str = "") -> None:
+        """Unload a model, or one version of it, until it is asked for again, its folder changes or the process starts anew.
+
+        Where the rule allows another version, that one is loaded first and takes over. Calls that began on an
+        unloaded version end on it; its memory goes back when the last one has.
+
+        Raises:
+            NotFound: no such model, or no such version of it.
+        """
+        shelf = self._get_shelf(name)
+        if version and version not in shelf.folders and shelf.get(version, READY) is None:
+            raise NotFound(f"version of model {shelf.name}", version, known=list(shelf.folders))
+        shelf.put_away(version)
+        await asyncio.shield(self._upkeep.settle(shelf))
+
+    def take_out(self, name: str, version: str, reason: str) -> None:
+        """Make a version unavailable in this very step, for a reason; callers that wait for it are answered UNAVAILABLE.
+
+        Another version takes over if there is one. Loading it by name brings it back. A version that is not ready
+        stays as it is.
+        """
+        shelf = self._shelves.get(name.removeprefix(f"{self.service}/"))
+        found = None if shelf is None else shelf.get(version, READY)
+        if shelf is not None and found is not None:
+            self._upkeep.take_out(shelf, found, reason)
 
     async def close(self) -> None:
-        """Stop loading, end every session's thread; who waits is told that the model is unavailable."""
-        self._closed = True
-        if self._loading is not None:
-            self._loading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loading
-        # A graph that is being opened cannot be interrupted: its thread is left to end by itself.
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        ready = [version.model for version in self._all() if version.model is not None]
-        await asyncio.gather(*(model.close() for model in ready))
-        for version in self._all():
-            if version.state != UNAVAILABLE:
-                self._settle(version, UNAVAILABLE, "the replica is stopping")
-
-    async def _load(self, name: str) -> None:
-        """Load a model's newest version that can be loaded."""
-        shown, older = self._versions[name], self._older[name]
-        while True:
-            version = shown[-1]
-            if version.folder is None or version.state != LOADING:
-                return
-            if await self._load_version(version, version.folder) or not older:
-                return
-            shown.append(older.pop(0))
-            self._tell()
-
-    async def _load_version(self, version: Version, folder: Path) -> bool:
-        started_s = time.monotonic()
-        loop = asyncio.get_running_loop()
-        try:
-            loaded = await loop.run_in_executor(self._pool, load_model, folder, self.service, self._settings)
-        except (ArtifactError, SessionError) as error:
-            reason = str(error)
-        # Whatever else a damaged file can provoke in a parser must not stop the other models.
-        except Exception as error:  # noqa: BLE001
-            _log.exception("model failed to load unexpectedly", model=version.name, version=version.version)
-            reason = f"loading failed unexpectedly ({type(error).__name__}); the log has the stack"
-        else:
-            version.model = Model(loaded, self._settings)
-            self._unmeasured.append((version.model, loaded.golden_inputs))
-            self._settle(version, READY, "")
-            _log.info(
-                "model ready",
-                model=version.name,
-                version=version.version,
-                provider=loaded.provider,
-                duration_s=round(time.monotonic() - started_s, 3),
-            )
-            return True
-        _log.error("model unavailable", model=version.name, version=version.version, reason=reason)
-        self._settle(version, UNAVAILABLE, reason)
-        return False
-
-    async def _measure(self, model: Model, inputs: Mapping[str, Mapping[str, Array]]) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._pool, model.measure_batches, inputs)
-        except RunError as error:
-            _log.warning("batches of a model could not be measured", model=model.name, reason=str(error))
-
-    def _settle(self, version: Version, state: State, reason: str) -> None:
-        version.state, version.reason = state, reason
-        if state != READY:
-            version.model = None
-        self._tell()
-
-    def _tell(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        """Stop loading and watching, end every session's thread; who waits is told that the model is unavailable."""
+        for task in (self._watching, self._starting):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        for shelf in self._shelves.values():
+            shelf.put_away("", "the replica is stopping")
+        self._loader.close()
+        await self._upkeep.close(list(self._shelves.values()))
 
     # Looking up.
 
@@ -166,56 +158,41 @@ class Repository:
         return any(version.state == LOADING for version in self._all())
 
     @property
+    def complete(self) -> bool:
+        """Whether there is a model on disk, and each that is not unloaded on purpose answers."""
+        wanted = [shelf for shelf in self._shelves.values() if shelf.folders and not shelf.unloaded]
+        return bool(wanted) and all(shelf.default is not None for shelf in wanted)
+
+    @property
     def versions(self) -> list[Version]:
         """Every model's versions that serve, are being loaded or could not be, newest first."""
         return list(self._all())
 
-    def model(self, name: str, rpc: str) -> Model:
+    def model(self, name: str, rpc: str, version: str = "") -> Model:
         """The model that answers a typed call: `<model>`, `<service>/<model>`, or "" for the rpc's default.
 
-        `rpc` is the method's name, e.g. `ClassifyImage`; "" takes any named model.
+        `rpc` is the method's name, e.g. `ClassifyImage`; "" takes any named model. Whoever holds it may run it to
+        the end of his call, whatever becomes of the version.
 
         Raises:
             NotFound: no such model, or none for this rpc.
             InvalidArgument: the model is made for another rpc.
             Unavailable: it is known and does not answer; the reason says why.
         """
-        key = self._find(name) if name else self._find_default(rpc)
-        model = self._get_ready(key)
-        if rpc and rpc not in self._rpcs(key, model):
-            fitting = [
-                version.name
-                for version in self._all()
-                if version.model is not None and rpc in self._rpcs(version.name, version.model)
-            ]
-            raise InvalidArgument(
-                "model", expected=f"a model for {rpc}: {', '.join(sorted(fitting)) or 'none'}", got=name
-            )
-        return model
+        return self._directory.model(name, rpc, version)
 
     def graph(self, name: str, version: str = "", *, field: str = "model_name") -> ServedGraph:
         """The graph that answers a tensor call: `<model>`, or `<model>.<graph>` where it has several.
 
-        `version` "" is the one that serves; `field` is the request's field, for messages.
+        `version` "" is the one that serves by default, any other one that is ready; `field` is the request's field,
+        for messages.
 
         Raises:
             NotFound: no such model, graph or version.
             InvalidArgument: the model has several graphs and none is named.
-            Unavailable: the model is known and does not answer.
+            Unavailable: the model or version is known and does not answer.
         """
-        key, _, graph = self.split(name)
-        model = self._get_ready(key)
-        if version and version != model.artifact.version:
-            raise NotFound(f"version of model {key}", version, known=[model.artifact.version])
-        names = {served.name: served for served in model.graphs.values()}
-        if not graph and len(names) > 1:
-            raise InvalidArgument(
-                field, expected=f"one of the model's graphs: {', '.join(sorted(names))}", got=name
-            )
-        try:
-            return names[f"{key}.{graph}" if graph else key]
-        except KeyError:
-            raise NotFound("model", name, known=sorted(names)) from None
+        return self._directory.graph(name, version, field)
 
     def split(self, name: str) -> tuple[str, str, str]:
         """Take a name apart: model, the prefix as it was written (`<service>/` or ""), graph ("" if none is
@@ -224,82 +201,65 @@ class Repository:
         Raises:
             NotFound: no such model.
         """
-        prefix = f"{self.service}/"
-        bare = name.removeprefix(prefix)
-        prefix = prefix if bare != name else ""
-        # A model's own name may hold a dot, so the whole name goes first.
-        if bare in self._versions:
-            return bare, prefix, ""
-        model, _, graph = bare.rpartition(".")
-        if model in self._versions and graph:
-            return model, prefix, graph
-        raise NotFound("model", name, known=sorted(self._versions))
+        return self._directory.split(name)
+
+    def list_ready(self, name: str) -> list[str]:
+        """Versions of a model (its bare name) that answer, newest first."""
+        return self._directory.list_ready(name)
 
     def graphs(self) -> Iterator[ServedGraph]:
-        """All graphs that answer."""
+        """All graphs that answer, of every version."""
         for version in self._all():
             if version.model is not None:
                 yield from version.model.graphs.values()
 
     def statuses(self) -> list[pb.ModelStatus]:
         """Every model as the replica reports it: one entry per version that serves, loads or could not be loaded."""
-        return [self._describe(version) for version in self._all()]
+        return [describe(version, self._catalog) for version in self._all()]
+
+    def make_collector(self) -> Collector:
+        """Metrics of versions and loads, for the server's port."""
+        return RepositoryMetrics(self._all, self._loader.outcomes)
 
     def _all(self) -> Iterator[Version]:
-        for versions in self._versions.values():
-            yield from versions
+        for name in sorted(self._shelves):
+            yield from self._shelves[name].versions
 
-    def _find(self, name: str) -> str:
-        key = name.removeprefix(f"{self.service}/")
-        if key not in self._versions:
-            raise NotFound("model", name, known=sorted(self._versions))
-        return key
+    def _get_shelf(self, name: str) -> Shelf:
+        shelf = self._shelves.get(name.removeprefix(f"{self.service}/"))
+        if shelf is None or not shelf.known:
+            raise NotFound("model", name, known=self._directory.names)
+        return shelf
 
-    def _find_default(self, rpc: str) -> str:
-        for name, entry in self._catalog.items():
-            if rpc in entry.get("default_for", ()):
-                return name
-        # Without a catalogued default, a model of the user's own that was made for this rpc.
-        for version in self._all():
-            if version.model is not None and version.model.artifact.task == rpc:
-                return version.name
-        raise NotFound(f"default model of {rpc}", "", known=sorted(self._versions))
+    async def _find_on_disk(self, name: str, version: str) -> Shelf:
+        """The shelf of a model after a fresh look at the disk."""
+        found = await asyncio.to_thread(scan, self._models_dir)
+        bare = name.removeprefix(f"{self.service}/")
+        if self._note({bare: found.get(bare, {})} if bare in {*found, *self._shelves} else {}):
+            self._change()
+        shelf = self._get_shelf(name)
+        if not shelf.folders or (version and version not in shelf.folders):
+            raise NotFound(f"version of model {shelf.name} on disk", version, known=sorted(shelf.folders))
+        return shelf
 
-    def _get_ready(self, name: str) -> Model:
-        versions = self._versions[name]
-        for version in versions:
-            if version.model is not None:
-                return version.model
-        loading = versions[-1].state == LOADING
-        raise Unavailable(
-            f"model {self.service}/{name}",
-            reason="it is being loaded" if loading else versions[0].reason,
-            retry_after_s=_RETRY_LOADING_S if loading else _RETRY_BROKEN_S,
-        )
+    def _look(self, found: Found) -> None:
+        """Take note of what lies on disk, and have what changed loaded or unloaded."""
+        if changed := self._note({**{name: {} for name in self._shelves}, **found}):
+            self._change()
+            for shelf in changed:
+                self._upkeep.settle(shelf)
 
-    def _rpcs(self, name: str, model: Model) -> set[str]:
-        """The rpcs that a model answers: the one it was made for, and those it is the default of."""
-        return {model.artifact.task, *self._default_for(name)}
+    def _note(self, found: Found) -> list[Shelf]:
+        """Take note of some models; gives those that differ from before."""
+        for name in sorted(found.keys() - self._shelves.keys()):
+            own = self._settings.for_model(name)
+            catalogued = str(self._catalog[name].get("version", "")) if name in self._catalog else None
+            self._shelves[name] = Shelf(
+                name, rule=own.version, count=own.ready_versions, catalogued=catalogued
+            )
+        return [self._shelves[name] for name in found if self._shelves[name].find_on_disk(found[name])]
 
-    def _default_for(self, name: str) -> list[str]:
-        return [str(rpc) for rpc in self._catalog.get(name, {}).get("default_for", ())]
-
-    def _describe(self, version: Version) -> pb.ModelStatus:
-        entry = self._catalog.get(version.name, {})
-        status = pb.ModelStatus(
-            name=version.name,
-            version=version.version,
-            state=version.state,
-            reason=version.reason,
-            description=str(entry.get("description", "")),
-            license=str(entry.get("license", "")),
-            default_for=self._default_for(version.name),
-        )
-        if version.model is not None:
-            artifact = version.model.artifact
-            status.digest = artifact.digest
-            status.description = artifact.description
-            status.license = artifact.license
-            status.graphs.extend(graph_name(artifact, key) for key in artifact.graphs)
-            status.execution_provider = version.model.provider
-        return status
+    def _change(self) -> None:
+        self._directory = Directory(self.service, self._shelves, self._catalog)
+        if self.on_change is not None:
+            self.on_change()

@@ -1,19 +1,20 @@
-"""The versions of a service's models: which lie on disk, which are only in the catalogue, and their states.
+"""The versions of a service's models: which lie on disk, in which order, and what is told of each.
 
-Not here: loading them and choosing among them (`repository.py`).
+Not here: loading them (`loading.py`) and choosing among them (`shelf.py`).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 
 from shared.inference.model import Model
-from shared.inference.repository.catalog import Catalog
 
 State: TypeAlias = "pb.ModelStatus.State.ValueType"
 LOADING: State = pb.ModelStatus.STATE_LOADING
@@ -21,42 +22,69 @@ READY: State = pb.ModelStatus.STATE_READY
 UNAVAILABLE: State = pb.ModelStatus.STATE_UNAVAILABLE
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A version's folder as it was when it was looked at; one that differs holds something else by now."""
+
+    path: Path
+    files: frozenset[tuple[str, int, int, int]] = field(repr=False)  # name, inode, size, time of change
+
+
+# Model -> version -> folder.
+Found: TypeAlias = Mapping[str, Mapping[str, Folder]]
+
+
+@dataclass(slots=True, eq=False)
 class Version:
     """One version of a model, on disk or only in the catalogue, and its state. Changed on the event loop only."""
 
     name: str
     version: str
-    folder: Path | None  # None: never pulled
+    folder: Folder | None  # None: not on disk
     state: State
     reason: str = ""
     model: Model | None = None  # present while it is ready
 
 
-def find_versions(models_dir: Path, catalog: Catalog) -> dict[str, list[Version]]:
-    """Every model that is on disk or in the catalogue, with its versions, newest first; nothing is read of them."""
-    found: dict[str, list[Version]] = {}
-    for name in sorted({*catalog, *_list_folders(models_dir)}):
-        folder = models_dir / name
-        if numbers := sorted(_list_folders(folder), key=_sort_key, reverse=True):
-            found[name] = [Version(name, number, folder / number, LOADING) for number in numbers]
-        elif name in catalog:
-            reason = f"not pulled: run `sensorium models pull {name}`"
-            number = str(catalog[name].get("version", ""))
-            found[name] = [Version(name, number, None, UNAVAILABLE, reason)]
+def scan(models_dir: Path) -> dict[str, dict[str, Folder]]:
+    """Every model on disk with its versions. Blocks: about 0.1 ms for ten models. Files are not read.
+
+    What begins with a dot is being written, or a lock, and is not seen.
+
+    Raises:
+        OSError: a folder is there and cannot be listed.
+    """
+    found = {}
+    for entry in _list_folders(models_dir):
+        versions = {one.name: Folder(Path(one.path), _list_files(one.path)) for one in _list_folders(entry)}
+        if versions:
+            found[entry.name] = versions
     return found
 
 
-def _list_folders(path: Path) -> list[str]:
-    """Names of the folders in a folder; what begins with a dot is being written, or a lock."""
-    try:
-        return [entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _sort_key(version: str) -> list[tuple[int, int, str]]:
-    """Orders versions as people do: 2 before 10, 1.9 before 1.10."""
+def order(version: str) -> list[tuple[int, int, str]]:
+    """A sort key that orders versions as people do: 2 before 10, 1.9 before 1.10."""
     return [
-        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.findall(r"\d+|\D+", version)
+        (1, int(part), "") if part.isdecimal() else (0, 0, part)
+        for part in re.findall(r"\d+|\D+", version, re.ASCII)
     ]
+
+
+def _list_folders(path: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(
+                (entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # it went between two looks, or never was
+
+
+def _list_files(path: str) -> frozenset[tuple[str, int, int, int]]:
+    try:
+        with os.scandir(path) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
