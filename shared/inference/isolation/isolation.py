@@ -77,6 +77,7 @@ class Isolation:
         self._record: Record | None = None
         self._marker: Marker | None = None
         self._watch: Watch | None = None
+        self._last_resort: threading.Timer | None = None
         # Those who were refused, by digest: they are looked after for a release.
         self._refused: dict[str, Suspect] = {}
         self._looked_s = time.monotonic()
@@ -156,10 +157,10 @@ class Isolation:
         return describe_quarantine(self._service, blamed)
 
     async def keep(self, models: Models) -> None:
-        """Act on what the watch finds, until it is cancelled; to be run beside the server.
+        """Act on what the watch finds, until it is cancelled, which closes it; to be run beside the server.
 
         Raises:
-            RestartError: a run does not return, so that the process has to end.
+            RestartError: a run does not return, so that the process has to end, at the latest after `restart_s`.
         """
         tasks: set[asyncio.Task[None]] = set()
         try:
@@ -174,15 +175,19 @@ class Isolation:
                 task = asyncio.create_task(self._load(models, found))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
+        except asyncio.CancelledError:
+            self.close()
+            raise
         finally:
             for task in tasks:
                 task.cancel()
-            self.close()
 
     def close(self) -> None:
         """Watch no more, and leave nothing for the next process to judge."""
         if self._watch is not None:
             self._watch.close()
+        if self._last_resort is not None:
+            self._last_resort.cancel()
         if self._marker is not None:
             self._marker.remove()
 
@@ -217,7 +222,7 @@ class Isolation:
         if guard.loads:
             _log.error("loading hangs", model=guard.model, version=guard.version, limit_s=limit_s)
             return
-        reason = f"it hangs: a run took more than {limit_s:.0f} s and was asked to stop"
+        reason = f"it hangs: a run took more than {limit_s:g} s and was asked to stop"
         _log.error("model hangs", model=guard.model, version=guard.version, graph=guard.graph, reason=reason)
         self._tell(_Finding("hang", guard.model, guard.version, reason))
 
@@ -236,9 +241,10 @@ class Isolation:
         _log.error("replica restarts itself", reason=reason)
         self._tell(_Finding("stuck", guard.model, guard.version, reason))
         # The drain may itself be stuck.
-        last_resort = threading.Timer(self._settings.restart_s, os._exit, (RESTART_CODE,))
-        last_resort.daemon = True
-        last_resort.start()
+        if self._last_resort is None:
+            self._last_resort = threading.Timer(self._settings.restart_s, os._exit, (RESTART_CODE,))
+            self._last_resort.daemon = True
+            self._last_resort.start()
 
     def _on_look(self) -> None:
         now_s = time.monotonic()
