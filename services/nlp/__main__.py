@@ -50,6 +50,7 @@ async def build() -> Server:
             lambda server: nlp_service_pb2_grpc.add_NlpServiceServicer_to_server(nlp, server),
             lambda server: add_to_server(tensors, server),
         ],
+        on_stop=[repository.close],
     )
 
 

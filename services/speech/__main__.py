@@ -43,6 +43,7 @@ async def build() -> Server:
             lambda server: speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(speech, server),
             lambda server: add_to_server(tensors, server),
         ],
+        on_stop=[repository.close],
     )
 
 

@@ -43,6 +43,7 @@ async def build() -> Server:
             lambda server: vision_service_pb2_grpc.add_VisionServiceServicer_to_server(vision, server),
             lambda server: add_to_server(tensors, server),
         ],
+        on_stop=[repository.close],
     )
 
 

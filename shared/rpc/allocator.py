@@ -28,7 +28,7 @@ def free_large_blocks_at_once() -> bool:
 
 
 def give_back_free_memory() -> bool:
-    """Have what was freed go back to the system; True if the C library was able to. Blocks, 1 to 20 ms.
+    """Have what was freed go back to the system; True if the C library was able to. Blocks, up to 3 ms.
 
     glibc keeps what small blocks leave between them. After a model was opened that is a third of what opening took (the
     file, and weights laid out anew: 55 MB of 163 for MiniLM), and after one was closed nearly half (46 MB).

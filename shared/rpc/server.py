@@ -47,6 +47,7 @@ class Server:
     register: called with what generated code takes for the server, e.g.
     `lambda server: add_VisionServiceServicer_to_server(servicer, server)`. Handlers must be `async def`.
     background: started after the server listens, cancelled when it stops; one that fails stops the server.
+    on_stop: awaited one after another when no call is left, at the end of the drain: what calls were served from.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Server:
         replica: Replica,
         register: Sequence[Register],
         background: Sequence[Callable[[], Awaitable[None]]] = (),
+        on_stop: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.settings = settings
         self.replica = replica
@@ -66,6 +68,7 @@ class Server:
         self.admission = Admission(settings.admission)
         self._register = list(register)
         self._background = list(background)
+        self._on_stop = list(on_stop)
         self._tasks: list[asyncio.Future[None]] = []
         self._front: Front | None = None
         self._metrics_server: MetricsServer | None = None
@@ -159,6 +162,8 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._front.stop(_FAREWELL_S)
+        for close in self._on_stop:
+            await close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         if settings.address_file is not None:
