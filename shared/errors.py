@@ -258,13 +258,19 @@ class ResourceExhausted(ClientError):
 
 
 class DeadlineExceeded(ClientError):
-    """The deadline passed. where: what was being done or waited for, e.g. `waiting for a batch slot`."""
+    """The deadline passed. where: what was being done or waited for, e.g. `waiting for a batch slot`.
+
+    Or it is still `left_s` off, and what is to be done takes `needed_s`, so that it was not begun.
+    """
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     default_reason = "DEADLINE_EXCEEDED"
 
-    def __init__(self, where: str) -> None:
-        super().__init__(f"the deadline passed while {where}; set a longer one or send less")
+    def __init__(self, where: str, *, left_s: float | None = None, needed_s: float = 0.0) -> None:
+        said = f"the deadline passed while {where}"
+        if left_s is not None:
+            said = f"the deadline is {left_s:.3g} s off, and {where} takes about {needed_s:.3g} s"
+        super().__init__(f"{said}; set a longer one or send less")
 
 
 class Cancelled(ClientError):

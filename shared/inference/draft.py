@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inference.manifest import CARD, GOLDEN, MANIFEST, ArtifactError, Tensor
+from shared.inference.manifest import CARD, GOLDEN, MANIFEST, ArtifactError, Batching, Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class GraphDraft:
     """One graph's bytes, the file they go to, and its signature.
 
     `max_batch_size` is 0 where the first axis is no batch axis: such a graph runs alone and is never
-    concatenated.
+    concatenated. `batching` is what its items cost, and how those of unlike lengths share a run.
     """
 
     content: bytes
@@ -32,6 +32,7 @@ class GraphDraft:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     max_batch_size: int
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def describe(entry: Mapping[str, Any], draft: Draft, files: Mapping[str, bytes])
                 "inputs": [_describe_tensor(tensor) for tensor in graph.inputs],
                 "outputs": [_describe_tensor(tensor) for tensor in graph.outputs],
                 "max_batch_size": graph.max_batch_size,
+                **_describe_batching(graph.batching),
             }
             for name, graph in draft.graphs.items()
         },
@@ -104,6 +106,12 @@ def describe(entry: Mapping[str, Any], draft: Draft, files: Mapping[str, bytes])
 
 def _describe_tensor(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": [int(axis) for axis in tensor.shape]}
+
+
+def _describe_batching(batching: Batching | None) -> dict[str, Any]:
+    """The field as far as it says anything."""
+    said = batching.model_dump(mode="json", exclude_defaults=True) if batching is not None else {}
+    return {"batching": said} if said else {}
 
 
 def _round_trip(constants: Mapping[str, object]) -> Any:

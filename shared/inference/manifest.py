@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from shared.inference.datatypes import NUMPY_TYPES
 
@@ -41,6 +41,47 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Cost(_Strict):
+    """What a run costs, in a unit of the graph's own (pixels, tokens, samples): the product of an input's axes."""
+
+    input: str
+    axes: tuple[int, ...] = Field(min_length=1)
+
+
+class PadOutput(_Strict):
+    """An axis of an output that is as long as the inputs' padded one, or has one place for every so many of theirs."""
+
+    axis: int = Field(ge=1)
+    every: int = Field(default=1, ge=1)  # rounded up: 1000 samples at 512 a chunk are 2 chunks
+
+
+class Pad(_Strict):
+    """Rows of unlike lengths may share a run: filled up along one axis of the inputs, cut off again from the outputs.
+
+    The graph must give a row the same answer however far it is filled up: it reads a mask, which is one of the inputs,
+    or never looks ahead.
+    """
+
+    axis: int = Field(ge=1)  # of every input named below, which are equally long along it
+    inputs: dict[str, int | float] = Field(min_length=1)  # input -> what fills it up
+    outputs: dict[str, PadOutput] = {}  # those that grow with the inputs; a bare number is the axis
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _read_axes(cls, outputs: Any) -> Any:
+        if not isinstance(outputs, dict):
+            return outputs
+        return {name: {"axis": said} if isinstance(said, int) else said for name, said in outputs.items()}
+
+
+class Batching(_Strict):
+    """How items of one graph share a run; left out: rows of equal shapes do, and each row costs 1."""
+
+    cost: Cost | None = None
+    pad: Pad | None = None
+    max_cost: float | None = Field(default=None, gt=0)  # of one run with its filling, in the unit of `cost`
+
+
 class Graph(_Strict):
     """A graph's file and signature, as artifact.json states them."""
 
@@ -48,6 +89,7 @@ class Graph(_Strict):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     max_batch_size: int = Field(ge=0)
+    batching: Batching = Batching()
 
     @property
     def shapes_vary(self) -> bool:
@@ -132,6 +174,49 @@ def check_manifest(manifest: Manifest) -> None:
             names = [tensor.name for tensor in tensors]
             if len(set(names)) != len(names):
                 raise ArtifactError(f"{MANIFEST}: graphs.{name}.{side}: expected distinct names, got {names}")
+        _check_batching(f"{MANIFEST}: graphs.{name}.batching", graph)
     wanted = {graph.file for graph in manifest.graphs.values()} | set(manifest.assets.values()) | {GOLDEN}
     if missing := sorted(wanted - manifest.files.keys()):
         raise ArtifactError(f"{MANIFEST}: files: expected a digest of every file, got none of {missing[0]!r}")
+
+
+def _check_batching(where: str, graph: Graph) -> None:
+    """Check that the tensors and axes of a graph's batching are there, and may be of any length."""
+    cost, pad = graph.batching.cost, graph.batching.pad
+    inputs = {tensor.name: tensor for tensor in graph.inputs}
+    outputs = {tensor.name: tensor for tensor in graph.outputs}
+    if cost is not None:
+        for axis in cost.axes:
+            _check_axis(f"{where}.cost", inputs, cost.input, axis)
+        if len(set(cost.axes)) != len(cost.axes):
+            raise ArtifactError(f"{where}.cost.axes: expected distinct axes, got {list(cost.axes)}")
+        if graph.max_batch_size > 1 and 0 not in cost.axes:
+            raise ArtifactError(f"{where}.cost.axes: expected 0, the rows, among them, got {list(cost.axes)}")
+    if pad is None:
+        return
+    if graph.max_batch_size == 0:
+        raise ArtifactError(f"{where}.pad: expected a graph with a batch axis, got max_batch_size 0")
+    sides = (
+        ("inputs", inputs, dict.fromkeys(pad.inputs, pad.axis)),
+        ("outputs", outputs, {name: output.axis for name, output in pad.outputs.items()}),
+    )
+    for side, tensors, axes in sides:
+        for name, axis in axes.items():
+            _check_axis(f"{where}.pad.{side}", tensors, name, axis)
+            if axis == 0 or tensors[name].shape[axis] != -1:
+                raise ArtifactError(
+                    f"{where}.pad.{side}: expected an axis of any length behind the rows in {name!r}, "
+                    f"got axis {axis} of {list(tensors[name].shape)}"
+                )
+    if cost is not None and (cost.input not in pad.inputs or pad.axis not in cost.axes):
+        raise ArtifactError(
+            f"{where}.cost: expected axis {pad.axis} of one of {', '.join(pad.inputs)}, which is filled up; "
+            f"got {list(cost.axes)} of {cost.input!r}"
+        )
+
+
+def _check_axis(where: str, tensors: dict[str, Tensor], name: str, axis: int) -> None:
+    if name not in tensors:
+        raise ArtifactError(f"{where}: expected one of {', '.join(tensors)}, got {name!r}")
+    if not 0 <= axis < len(tensors[name].shape):
+        raise ArtifactError(f"{where}: expected an axis of {name!r} {list(tensors[name].shape)}, got {axis}")

@@ -1,5 +1,6 @@
 """Putting a batch together and taking it apart: rows in, rows out.
 
+Rows of unlike lengths are filled up to the longest, and what lies behind an item's own length is cut off again.
 Here: arrays only. Not here: who is in a batch (`waiting.py`), when it runs (`batcher.py`).
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from shared.errors import InvalidArgument
 from shared.inference.datatypes import Array
+from shared.inference.manifest import Pad, PadOutput
 
 
 class UnevenOutputError(Exception):
@@ -61,9 +63,11 @@ class Joiner:
     time: what `join` gives is overwritten by the next `join`.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """`names` are the graph's inputs, in the order in which items bring them."""
+    def __init__(self, names: Sequence[str], pad: Pad | None = None) -> None:
+        """`names` are the graph's inputs, in the order in which items bring them; `pad` is what the graph says of it."""
         self._names = tuple(names)
+        self._axis = 0 if pad is None else pad.axis
+        self._filling: Mapping[str, float] = {} if pad is None else pad.inputs
         # Grows to the largest batch that was seen.
         self._memory = {name: np.empty(0, np.uint8) for name in names}
 
@@ -71,7 +75,12 @@ class Joiner:
         """Every input by name, with the rows of all items; an item alone is passed on as it is."""
         if len(items) > 1:
             columns = zip(self._names, zip(*items, strict=True), strict=True)
-            return {name: self._concatenate(name, arrays) for name, arrays in columns}
+            return {
+                name: self._fill_up(name, arrays, self._filling[name])
+                if name in self._filling
+                else self._concatenate(name, arrays)
+                for name, arrays in columns
+            }
         # Views of a received message lie anywhere; ONNX Runtime wants each element on its own boundary.
         return {
             name: array if array.flags.aligned else self._copy(name, array)
@@ -84,6 +93,29 @@ class Joiner:
             return np.concatenate(arrays)
         shape = (sum(array.shape[0] for array in arrays), *first.shape[1:])
         return np.concatenate(arrays, out=self._reserve(name, shape, first.dtype))
+
+    def _fill_up(self, name: str, arrays: tuple[Array, ...], filling: float) -> Array:
+        """All rows, each as long as the longest along the axis, with `filling` behind the shorter ones."""
+        axis, first = self._axis, arrays[0]
+        lengths = [array.shape[axis] for array in arrays]
+        longest = max(lengths)
+        if min(lengths) == longest:
+            return self._concatenate(name, arrays)
+        rows = sum([array.shape[0] for array in arrays])
+        shape = (rows, *first.shape[1:axis], longest, *first.shape[axis + 1 :])
+        whole = (
+            np.empty(shape, first.dtype) if first.dtype.hasobject else self._reserve(name, shape, first.dtype)
+        )
+        # With the axis right behind the rows, whatever lies behind both stays as it is.
+        lines = whole.swapaxes(1, axis) if axis > 1 else whole
+        start = 0
+        for array, length in zip(arrays, lengths, strict=True):
+            end = start + array.shape[0]
+            lines[start:end, :length] = array.swapaxes(1, axis) if axis > 1 else array
+            if length < longest:
+                lines[start:end, length:] = filling
+            start = end
+        return whole
 
     def _copy(self, name: str, array: Array) -> Array:
         copied = self._reserve(name, array.shape, array.dtype)
@@ -98,25 +130,56 @@ class Joiner:
         return self._memory[name][:n_bytes].view(dtype).reshape(shape)
 
 
-def split(names: Sequence[str], results: Sequence[Array], rows: Sequence[int]) -> list[dict[str, Array]]:
-    """Each item's rows of every result, as read-only views; an item alone gets the results as they are.
+class Splitter:
+    """Gives each item of a run its rows of the results."""
 
-    Raises:
-        UnevenOutputError: a result has not as many rows as all items together.
-    """
-    for result in results:
-        # Batch-mates share this memory, each through his own rows of it: nobody may write there.
-        result.flags.writeable = False
-    if len(rows) == 1:
-        return [dict(zip(names, results, strict=True))]
-    total = sum(rows)
-    for name, result in zip(names, results, strict=True):
-        if not result.shape or result.shape[0] != total:
-            raise UnevenOutputError(f"output {name!r} has shape {list(result.shape)} for {total} rows")
-    answers = []
-    start = 0
-    for count in rows:
-        end = start + count
-        answers.append({name: result[start:end] for name, result in zip(names, results, strict=True)})
-        start = end
-    return answers
+    def __init__(self, pad: Pad | None = None) -> None:
+        """`pad` is what the graph says of outputs that are as long as their inputs."""
+        self._axes: Mapping[str, PadOutput] = {} if pad is None else pad.outputs
+
+    def split(
+        self,
+        names: Sequence[str],
+        results: Sequence[Array],
+        rows: Sequence[int],
+        lengths: Sequence[int] = (),
+    ) -> list[dict[str, Array]]:
+        """Each item's rows of every result, as read-only views; an item alone gets the results as they are.
+
+        `lengths` are the items', where they were filled up to the longest of them: so far their rows reach.
+
+        Raises:
+            UnevenOutputError: a result has not as many rows as all items together, or is not as long as the longest.
+        """
+        for result in results:
+            # Batch-mates share this memory, each through his own rows of it: nobody may write there.
+            result.flags.writeable = False
+        if len(rows) == 1:
+            return [dict(zip(names, results, strict=True))]
+        total = sum(rows)
+        for name, result in zip(names, results, strict=True):
+            if not result.shape or result.shape[0] != total:
+                raise UnevenOutputError(f"output {name!r} has shape {list(result.shape)} for {total} rows")
+        answers = []
+        start = 0
+        for count in rows:
+            end = start + count
+            answers.append({name: result[start:end] for name, result in zip(names, results, strict=True)})
+            start = end
+        if self._axes and lengths:
+            self._trim(answers, lengths)
+        return answers
+
+    def _trim(self, answers: Sequence[dict[str, Array]], lengths: Sequence[int]) -> None:
+        """Cut the filling off again."""
+        longest = max(lengths)
+        for name in answers[0].keys() & self._axes.keys():
+            axis, every = self._axes[name].axis, self._axes[name].every
+            whole = answers[0][name].shape
+            if len(whole) <= axis or whole[axis] != -(-longest // every):
+                raise UnevenOutputError(
+                    f"output {name!r} has shape {list(whole)} for inputs of length {longest}, every {every}"
+                )
+            for answer, length in zip(answers, lengths, strict=True):
+                if length < longest:
+                    answer[name] = answer[name][(slice(None),) * axis + (slice(-(-length // every)),)]

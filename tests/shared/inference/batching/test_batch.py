@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from shared.inference.batching.batch import Joiner, UnevenOutputError, split
+from shared.inference.batching.batch import Joiner, Splitter, UnevenOutputError
 from shared.inference.datatypes import Array
 
 
@@ -38,7 +38,7 @@ def test_what_was_joined_is_split_again(
         joined = joiner.join(sent)["x"]
         assert joined.flags.aligned
         np.testing.assert_array_equal(joined, np.concatenate(items))
-        answers = split(["y"], [joined.copy()], rows)
+        answers = Splitter().split(["y"], [joined.copy()], rows)
         for item, answer in zip(items, answers, strict=True):
             np.testing.assert_array_equal(answer["y"], item)
             assert not answer["y"].flags.writeable
@@ -66,4 +66,4 @@ def test_texts_are_joined() -> None:
 def test_results_without_the_rows_are_refused() -> None:
     for result in (np.zeros((1, 4)), np.array(1.0)):
         with pytest.raises(UnevenOutputError, match="'y'"):
-            split(["y"], [result], [1, 1])
+            Splitter().split(["y"], [result], [1, 1])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from shared.inference.batching.statistics import BatchTimes, Statistics
+from shared.inference.batching.statistics import BatchTimes, Failure, Statistics
 
 
 def test_a_batch_counts_once_as_a_run_once_per_call_and_once_per_row() -> None:
     statistics = Statistics()
     times = BatchTimes(input_ns=10, infer_ns=100, output_ns=1)
-    statistics.record_batch(5, times)
-    statistics.record_success(2, total_ns=500, queue_ns=7, times=times)
-    statistics.record_success(3, total_ns=600, queue_ns=8, times=times)
-    statistics.record_failure(50)
+    statistics.record_batch(5, times, answered_rows=5, total_ns=[500, 600], queue_ns=[7, 8])
+    statistics.record_failure(Failure.FAILED, 50)
     message = statistics.to_message("graph", "1")
     assert (message.name, message.version) == ("graph", "1")
     assert (message.inference_count, message.execution_count) == (5, 1)
@@ -28,6 +26,6 @@ def test_a_batch_counts_once_as_a_run_once_per_call_and_once_per_row() -> None:
 def test_batch_sizes_are_listed_from_small_to_large() -> None:
     statistics = Statistics()
     for rows in (8, 1, 8, 4):
-        statistics.record_batch(rows, BatchTimes(1, 1, 1))
+        statistics.record_batch(rows, BatchTimes(1, 1, 1), answered_rows=0, total_ns=[], queue_ns=[])
     sizes = [(b.batch_size, b.compute_infer.count) for b in statistics.to_message("graph", "1").batch_stats]
     assert sizes == [(1, 1), (4, 1), (8, 2)]

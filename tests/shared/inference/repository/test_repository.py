@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -312,17 +313,17 @@ async def test_a_model_answers_before_its_batches_are_measured(tmp_path: Path) -
     x = np.ones((1, 512, 1), np.float32)  # 8 MiB on the way, so that rows cost far more than a run
     golden = {"model/in/x": x, "model/out/y": x * 4096}
     write_artifact(tmp_path, entry_of("rows"), replace(draft_of(hungry()), golden=golden))
-    at_first: list[int] = []
+    at_first: list[float] = []
     repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
 
     def look() -> None:
-        at_first.extend(graph.batcher.worthwhile_rows for graph in repository.graphs())
+        at_first.extend(graph.batcher.worthwhile_cost for graph in repository.graphs())
 
     repository.on_change = look
     await within(repository.load_all())
     repository.on_change = None
-    assert at_first == [8]
-    assert repository.graph("rows").batcher.worthwhile_rows < 8
+    assert at_first == [math.inf]
+    assert repository.graph("rows").batcher.worthwhile_cost < 8
     await within(repository.close())
 
 
@@ -331,7 +332,7 @@ async def test_a_run_that_takes_all_rows_alike_is_worth_any_batch(tmp_path: Path
     golden = {"model/in/x": x, "model/out/y": x}
     write_artifact(tmp_path, entry_of("turns"), replace(draft_of(slow()), golden=golden))
     async with loaded(tmp_path) as repository:
-        assert repository.graph("turns").batcher.worthwhile_rows == 8
+        assert repository.graph("turns").batcher.worthwhile_cost == 8
 
 
 async def test_close_while_loading_ends_at_once(tmp_path: Path) -> None:
