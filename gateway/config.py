@@ -61,8 +61,10 @@ class Timeouts(Section):
 
     # For callers that name no timeout.
     default_s: float = Field(default=30.0, gt=0, le=86_400)
-    # What a caller's own timeout is cut to; also the default of streams.
+    # What a caller's own timeout is cut to; also the default of replies that stream.
     max_s: float = Field(default=300.0, gt=0, le=86_400)
+    # How long a stream of requests may last, busy or not; also the default of one.
+    stream_s: float = Field(default=3_600.0, gt=0, le=86_400)
 
 
 class Service(Section):
@@ -164,6 +166,8 @@ class Mesh(Section):
     services: tuple[Service, ...] = ()
     # Scope of MeshService.
     mesh_scope: Scope = "mesh"
+    # Scope of what loads and unloads models, and changes how replicas log and trace.
+    admin_scope: Scope = "admin"
     auth: Auth = Auth()
     rate_limits: RateLimits = RateLimits()
     timeouts: Timeouts = Timeouts()

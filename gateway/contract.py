@@ -28,6 +28,10 @@ REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.S
 # Fields that name a model: `model` in typed requests, the other two in the Open Inference Protocol.
 MODEL_FIELDS = ("model", "model_name")
 INFERENCE_MODEL_FIELDS = ("model_name", "name")
+# And those that name one of its versions, which only the Open Inference Protocol has.
+INFERENCE_VERSION_FIELDS = ("model_version", "version")
+# Calls of the Open Inference Protocol that change what is served, or how: the control plane passes them on.
+ADMINISTRATION = ("RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings")
 VERBS = ("get", "put", "post", "delete", "patch")
 
 
@@ -39,21 +43,29 @@ class ContractError(StartupError):
 class Method:
     """One rpc.
 
-    model_field: field of the request that names the model, or "" if none does. repeatable: the proto says that calling
-    it twice does no harm (`idempotency_level`). json_paths: regular expressions of the paths it has over HTTP/JSON.
+    model_field, version_field: fields of the request that name the model and its version, or "" if none does.
+    repeatable: the proto says that calling it twice does no harm (`idempotency_level`). streaming: in either direction;
+    client_streaming: the caller goes on sending. json_paths: regular expressions of the paths it has over HTTP/JSON.
     """
 
     service: str
     name: str
     model_field: str
+    version_field: str
     repeatable: bool
     streaming: bool
+    client_streaming: bool
     json_paths: tuple[str, ...]
 
     @property
     def path(self) -> str:
         """As it stands in `:path`, e.g. `/inference.GRPCInferenceService/ModelInfer`."""
         return f"/{self.service}/{self.name}"
+
+    @property
+    def administrative(self) -> bool:
+        """Whether it needs the scope of administrators, and is answered by the control plane."""
+        return self.service == INFERENCE and self.name in ADMINISTRATION
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,12 @@ def _method(
     messages: Mapping[str, descriptor_pb2.DescriptorProto],
 ) -> Method:
     text = descriptor_pb2.FieldDescriptorProto
-    fields = INFERENCE_MODEL_FIELDS if service == INFERENCE else MODEL_FIELDS
+    inference = service == INFERENCE
+    fields: tuple[str, ...] = INFERENCE_MODEL_FIELDS if inference else MODEL_FIELDS
+    versions: tuple[str, ...] = INFERENCE_VERSION_FIELDS if inference else ()
+    if inference and not method.name.startswith("Model"):
+        # Its other calls are about the server, or about regions of memory: what is called `name` there is no model's.
+        fields = versions = ()
     request = messages.get(method.input_type)
     declared = {
         field.name
@@ -156,9 +173,11 @@ def _method(
         service=service,
         name=method.name,
         model_field=next((field for field in fields if field in declared), ""),
+        version_field=next((field for field in versions if field in declared), ""),
         repeatable=method.options.idempotency_level
         in (descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT),
         streaming=method.client_streaming or method.server_streaming,
+        client_streaming=method.client_streaming,
         json_paths=tuple(path_expression(template) for template in templates),
     )
 

@@ -7,15 +7,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.config import MeshFile, read_mesh
 from gateway.contract import Contract, read_contract
 from gateway.control.server import ControlServer
 from gateway.control.view import View
+from gateway.discovery.catalog import Catalog
 from gateway.discovery.membership import FolderMembership, StaticMembership
-from gateway.discovery.roster import Roster
+from gateway.discovery.roster import Replica, Roster
 from gateway.discovery.watch import Watcher
 from gateway.envoy import Json
 from gateway.envoy.admin import Admin
@@ -24,6 +25,7 @@ from gateway.envoy.clusters import endpoints_path, render_endpoints
 from gateway.envoy.files import Publisher, report_rejections, write_atomically
 from gateway.envoy.listener import routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
+from gateway.envoy.rotation import RotationWatch
 from gateway.envoy.routes import render_routes
 from gateway.identity.key import PUBLIC_NAME, read_public_set
 from gateway.place import Run
@@ -92,16 +94,18 @@ class Plane:
             await self._watcher.started.wait()
             if await envoy.adopt(record, wanted.node):
                 await self._roster.wait_until_heard(_HEARING_S)
-                self._publisher.publish(self._render())
+                self._publish()
             else:
                 check_address(address)
                 check_address(f"127.0.0.1:{admin_port}")
                 write_atomically(places.descriptors, self._contract.serialized())
                 write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1).encode())
-                self._publisher.publish(self._render())
+                self._publish()
                 await envoy.start(wanted)
             tasks.append(asyncio.create_task(envoy.keep_alive(wanted)))
             tasks.append(asyncio.create_task(self._publisher.follow(self._roster.changes(), self._render)))
+            rotation = RotationWatch(admin, self._roster, self._publisher, places.folder)
+            tasks.append(asyncio.create_task(rotation.run()))
             tasks.append(asyncio.create_task(report_rejections(admin)))
             write_atomically(self._address_file, f"{address}\n".encode(), mode=0o644)
             self._log.info("ready", address=address, admin=f"127.0.0.1:{admin_port}", envoy=envoy.pid)
@@ -130,15 +134,21 @@ class Plane:
             admin_port = record.admin_port if record else _free_port("127.0.0.1")
         return address, admin_port
 
-    def _render(self) -> Mapping[Path, Json]:
+    def _publish(self) -> None:
+        replicas = self._roster.replicas
+        self._publisher.publish(self._render(replicas), replicas)
+
+    def _render(self, replicas: Sequence[Replica]) -> Mapping[Path, Json]:
         """Everything that changes while Envoy runs: endpoints first, so that no route leads to where nobody is yet."""
-        mesh, folder, catalog = self._file.mesh, self._run.places.folder, self._view.catalog
+        mesh, folder = self._file.mesh, self._run.places.folder
+        services = [service.name for service in mesh.services]
         files = {
-            endpoints_path(folder, service.name): render_endpoints(
-                service.name, [replica for replica in catalog.replicas if replica.service == service.name]
+            endpoints_path(folder, name): render_endpoints(
+                name, [replica for replica in replicas if replica.service == name]
             )
-            for service in mesh.services
+            for name in services
         }
+        catalog = Catalog(services, replicas)
         return files | {routes_path(folder): render_routes(mesh, self._contract, catalog)}
 
 

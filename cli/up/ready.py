@@ -66,9 +66,10 @@ async def wait_ready(
 
 
 def _is_settled(replica: ReplicaInfo, needs_models: bool) -> bool:
-    if replica.state not in ("ready", "starting") or (needs_models and not replica.models):
-        return False
-    return "loading" not in replica.models.values()
+    if not replica.models:
+        return replica.state == "ready" and not needs_models
+    # One without any good model never becomes ready; what is to be put into rotation counts as loading.
+    return replica.state in ("ready", "starting") and "loading" not in replica.models.values()
 
 
 def _describe(replica: ReplicaInfo) -> str:

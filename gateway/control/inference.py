@@ -85,12 +85,12 @@ class InferenceServicer:
             state = _STATES.get(known.status.state, "UNAVAILABLE")
             if request.ready and state != "READY":
                 continue
+            reason = known.status.reason
+            if state == "READY" and known.ready_replicas < known.replicas:
+                reason = f"on {known.ready_replicas} of the {known.replicas} replicas that know it"
             for name in known.status.graphs or [known.status.name]:
                 answer.models.add(
-                    name=f"{known.service}/{name}",
-                    version=known.status.version,
-                    state=state,
-                    reason=known.status.reason,
+                    name=f"{known.service}/{name}", version=known.status.version, state=state, reason=reason
                 )
         return answer
 

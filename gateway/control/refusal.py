@@ -55,12 +55,12 @@ def _explain_inference(view: View, method: Method, name: str) -> SensoriumError:
         return InvalidArgument(
             method.model_field, expected="the name of a model", got="none", fix="RepositoryIndex lists them"
         )
-    service, bare = view.catalog.find(name)
-    return _explain_known(view, service, bare, view.catalog.ready_names(service))
+    service, bare = view.said.find(name)
+    return _explain_known(view, service, bare, view.said.ready_names(service))
 
 
 def _explain_typed(view: View, owner: Service, method: Method, name: str) -> SensoriumError:
-    catalog = view.catalog
+    catalog = view.said
     if name:
         # Typed calls take models, not their graphs: those have names of their own in the inference protocol only.
         service, bare = catalog.find(name, owner.name)
@@ -82,12 +82,12 @@ def _explain_typed(view: View, owner: Service, method: Method, name: str) -> Sen
 def _explain_known(view: View, service: str, bare: str, ready: set[str]) -> SensoriumError:
     if bare in ready:
         return _routes_late(f"model {service}/{bare}")
-    if bare in view.catalog.ready_names(service):
+    if bare in view.said.ready_names(service):
         owner = bare.rpartition(".")[0]
         return InvalidArgument(
             "model", expected="a model", got=f"{bare!r}, which is one of its graphs", fix=f"name {owner!r}"
         )
-    return view.catalog.explain(service, bare)
+    return view.said.explain(service, bare)
 
 
 def _routes_late(what: str) -> Unavailable:

@@ -15,11 +15,14 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from sensorium.mesh.v1 import mesh_service_pb2_grpc
 
 from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract
+from gateway.control import memory
+from gateway.control.administration import AdministrationServicer
 from gateway.control.health import HealthServicer
 from gateway.control.inference import InferenceServicer
 from gateway.control.mesh import MeshServicer
 from gateway.control.refusal import explain
 from gateway.control.view import View
+from shared.rpc.admission.admission import Admission
 from shared.rpc.gate import Gate
 from shared.rpc.interceptor import Registry, intercept
 from shared.rpc.listen import check_address, describe_failure
@@ -44,7 +47,11 @@ class ControlServer:
             address=f"unix:{socket}", front="grpcio", max_message_bytes=view.mesh.limits.max_message_bytes
         )
         self._bind = partial(
-            Method.bind, settings=self._settings, gate=Gate("control plane"), metrics=CallMetrics()
+            Method.bind,
+            settings=self._settings,
+            gate=Gate("control plane"),
+            metrics=CallMetrics(),
+            admission=Admission(self._settings.admission),
         )
         self._server: grpc.aio.Server | None = None
 
@@ -72,8 +79,11 @@ class ControlServer:
         registry: Any = Registry(server, self._bind)
         mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._view), registry)
         health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._view), registry)
-        inference = InferenceServicer(self._view, read_version())
-        registry.add_registered_method_handlers(INFERENCE, inference.methods())
+        inference = InferenceServicer(self._view, read_version()).methods()
+        administration = AdministrationServicer(self._view).methods()
+        registry.add_registered_method_handlers(
+            INFERENCE, {**inference, **administration, **memory.methods()}
+        )
         served = [grpc for service in self._view.mesh.services for grpc in service.grpc]
         reflection = ReflectionServicer(
             [*served, INFERENCE, MESH, HEALTH, *REFLECTIONS], pool=_pool(self._view.contract)

@@ -18,15 +18,28 @@ class View:
         self.draining = False
         self._roster = roster
         self._owners = {grpc: service for service in mesh.services for grpc in service.grpc}
-        self._catalog = Catalog((), ())
+        services = [service.name for service in mesh.services]
+        self._said, self._served = Catalog(services, ()), Catalog(services, ())
 
     @property
     def catalog(self) -> Catalog:
-        """The models as they are now; made anew only when a replica said something new."""
+        """The models as callers find them: what the data plane does not have in rotation is not ready."""
+        self._update()
+        return self._served
+
+    @property
+    def said(self) -> Catalog:
+        """The models as the replicas tell of them, a moment ahead of the data plane."""
+        self._update()
+        return self._said
+
+    def _update(self) -> None:
+        """Makes both anew only when something changed."""
         replicas = self._roster.replicas
-        if replicas != self._catalog.replicas or not self._catalog.services:
-            self._catalog = Catalog([service.name for service in self.mesh.services], replicas)
-        return self._catalog
+        if replicas != self._said.replicas:
+            services = self._said.services
+            self._said = Catalog(services, replicas)
+            self._served = Catalog(services, [replica.served for replica in replicas])
 
     def owner(self, grpc: str) -> Service | None:
         """The configured service that answers a gRPC service."""

@@ -38,6 +38,9 @@ class Catalog:
         self._ready_models: dict[str, set[str]] = {service: set() for service in services}
         self._defaults: dict[str, set[str]] = {service: set() for service in services}
         self._ready_defaults: dict[str, set[str]] = {service: set() for service in services}
+        self._split: dict[str, set[tuple[str, str]]] = {service: set() for service in services}
+        for service in services:
+            self._split[service] = _find_split(self.in_rotation(service))
         for replica in replicas:
             if replica.service not in self._names:
                 continue
@@ -55,6 +58,10 @@ class Catalog:
     def ready_names(self, service: str) -> set[str]:
         """Names of models and graphs of a service that answer somewhere."""
         return self._ready_names[service]
+
+    def split_versions(self, service: str) -> set[tuple[str, str]]:
+        """Names with a version that some replicas answer for, and others answer for another version of it only."""
+        return self._split[service]
 
     def default_ready(self, service: str, rpc: str) -> bool | None:
         """Whether the default model of an rpc answers somewhere; None if no model is known to be its default."""
@@ -134,6 +141,17 @@ class Catalog:
             _join(service, entries)
             for (service, _, _), entries in sorted(found.items(), key=lambda item: item[0])
         ]
+
+
+def _find_split(replicas: Sequence[Replica]) -> set[tuple[str, str]]:
+    every = [replica.ready_versions for replica in replicas]
+    found = set()
+    for one in set().union(*every):
+        name, _, version = one.rpartition("@")
+        having = sum(name in replica.ready_names for replica in replicas)
+        if sum(one in versions for versions in every) < having:
+            found.add((name, version))
+    return found
 
 
 # Best first.

@@ -1,6 +1,7 @@
 """All replicas the gateway knows of, as one immutable snapshot at a time.
 
-Who is there comes from a Membership, what each says from its watch; both write here, everything else reads.
+Who is there comes from a Membership, what each says from its watch, whether calls reach it from the data plane; these
+three write here, everything else reads.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 
 from sensorium.mesh.v1 import mesh_service_pb2, replica_service_pb2
 
 ModelStatus = replica_service_pb2.ModelStatus
 Report = replica_service_pb2.StreamingWatchReplicaResponse
+
+_ENTERING = "the gateway is taking it into rotation"
 
 
 class State(Enum):
@@ -23,6 +27,18 @@ class State(Enum):
     STARTING = mesh_service_pb2.MeshReplica.STATE_STARTING
     READY = mesh_service_pb2.MeshReplica.STATE_READY
     DRAINING = mesh_service_pb2.MeshReplica.STATE_DRAINING
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What the data plane does with a replica.
+
+    models: `name@version` of those for which calls reach it; None: no call does. reason: why not, where there is one
+    beside that it is new.
+    """
+
+    models: frozenset[str] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class Replica:
     reason: str = "not reached yet"
     report: Report = field(default_factory=Report)
     heard: bool = False
+    rotation: Rotation = Rotation()
 
     @property
     def ready_models(self) -> list[ModelStatus]:
@@ -52,9 +69,42 @@ class Replica:
         return {name for model in self.ready_models for name in (model.name, *model.graphs)}
 
     @property
+    def ready_versions(self) -> set[str]:
+        """As `ready_names`, each with the version: `name@version`."""
+        return {
+            f"{name}@{model.version}" for model in self.ready_models for name in (model.name, *model.graphs)
+        }
+
+    @property
     def ready_rpcs(self) -> set[str]:
         """Rpcs whose default model answers here."""
         return {rpc for model in self.ready_models for rpc in model.default_for}
+
+    @cached_property
+    def served(self) -> Replica:
+        """The replica as a caller finds it: ready is only what the data plane has in rotation."""
+        models = self.rotation.models
+        if self.state is not State.READY:
+            return self
+        if models is None:
+            state = State.UNREACHABLE if self.rotation.reason else State.STARTING
+            replica = replace(self, state=state, reason=self.rotation.reason or _ENTERING)
+        else:
+            replica = self
+        entering = [
+            n
+            for n, model in enumerate(self.report.models)
+            if model.state == ModelStatus.STATE_READY
+            and (models is None or f"{model.name}@{model.version}" not in models)
+        ]
+        if not entering:
+            return replica
+        report = Report()
+        report.CopyFrom(self.report)
+        for n in entering:
+            report.models[n].state = ModelStatus.STATE_LOADING
+            report.models[n].reason = replica.reason or _ENTERING
+        return replace(replica, report=report)
 
 
 Key = tuple[str, str]
@@ -98,13 +148,24 @@ class Roster:
             state = State.READY
         else:
             state = State.STARTING
-        self._put(replace(replica, state=state, reason="", report=report, heard=True))
+        # Another process at the same address has to be taken into rotation anew.
+        same = replica.report.instance_id == report.instance_id
+        rotation = replica.rotation if state is State.READY and same else Rotation()
+        self._put(replace(replica, state=state, reason="", report=report, heard=True, rotation=rotation))
 
     def lose(self, service: str, endpoint: str, reason: str) -> None:
         """Marks a replica that cannot be reached."""
         replica = self._replicas.get((service, endpoint))
         if replica is not None:
-            self._put(replace(replica, state=State.UNREACHABLE, reason=reason, heard=True))
+            self._put(
+                replace(replica, state=State.UNREACHABLE, reason=reason, heard=True, rotation=Rotation())
+            )
+
+    def rotate(self, service: str, endpoint: str, rotation: Rotation) -> None:
+        """Takes what the data plane does with a replica; nothing if the replica does not say that it is ready."""
+        replica = self._replicas.get((service, endpoint))
+        if replica is not None and replica.state is State.READY:
+            self._put(replace(replica, rotation=rotation))
 
     async def changes(self) -> AsyncIterator[tuple[Replica, ...]]:
         """The replicas now, and again after every change; several changes at a time count as one."""

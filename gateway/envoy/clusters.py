@@ -14,8 +14,9 @@ from gateway.discovery.roster import Replica, State
 from gateway.envoy import Json
 
 CONTROL = "control"
-# Keys of endpoint metadata by which routes choose a subset: has this model ready, has the default model of this rpc
-# ready, or any endpoint at all (a route without a condition would fall under the fallback, which is to fail).
+# Keys of endpoint metadata by which routes choose a subset: has this model (`name`, or `name@version`) ready, has the
+# default model of this rpc ready, or any endpoint at all (a route without a condition would fall under the fallback, which
+# is to fail).
 MODEL_KEY, RPC_KEY, ANY_KEY = "model", "rpc", "any"
 # Replicas are near; one that does not accept a connection in this time is gone.
 _CONNECT_TIMEOUT_S = 1.0
@@ -64,7 +65,7 @@ def render_address(address: str) -> Json:
 def _endpoint(replica: Replica) -> Json:
     ready: Json = {
         ANY_KEY: "yes",
-        MODEL_KEY: sorted(replica.ready_names),
+        MODEL_KEY: sorted(replica.ready_names | replica.ready_versions),
         RPC_KEY: sorted(replica.ready_rpcs),
     }
     return {

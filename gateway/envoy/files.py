@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.discovery.roster import Replica
 from gateway.envoy import Json
 from gateway.envoy.admin import Admin, AdminError
 from shared.telemetry.logging import get_logger
@@ -50,36 +52,43 @@ async def report_rejections(admin: Admin, every_s: float = REPORT_S) -> None:
 
 
 class Publisher:
-    """Writes resources, each kind into a file of its own, when they differ from what lies there."""
+    """Writes resources, each kind into a file of its own, when they differ from what lies there.
+
+    versions: that of each file, a digest of what is in it, as Envoy will report it. replicas: what they were made of.
+    published: set when something is; there is another one by then.
+    """
 
     def __init__(self) -> None:
-        self._written: dict[Path, str] = {}
-        self._version = 0
+        self.versions: dict[Path, str] = {}
+        self.replicas: tuple[Replica, ...] = ()
+        self.published = asyncio.Event()
 
-    def publish(self, resources: Mapping[Path, Json]) -> list[Path]:
+    def publish(self, resources: Mapping[Path, Json], replicas: Sequence[Replica]) -> list[Path]:
         """Writes what changed, in the order given: endpoints before the routes that lead to them. Returns the paths."""
         changed = []
         for path, resource in resources.items():
-            content = json.dumps(resource, sort_keys=True)
-            if self._written.get(path) == content:
+            version = hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest()[:16]
+            if self.versions.get(path) == version:
                 continue
-            self._version += 1
-            # Envoy only reports the version; that of a later control plane may be lower.
-            response = {"version_info": str(self._version), "resources": [resource]}
+            response = {"version_info": version, "resources": [resource]}
             write_atomically(path, json.dumps(response, indent=1).encode())
-            self._written[path] = content
+            self.versions[path] = version
             changed.append(path)
+        self.replicas = tuple(replicas)
+        if changed:
+            published, self.published = self.published, asyncio.Event()
+            published.set()
         return changed
 
     async def follow(
         self,
-        changes: AsyncIterator[object],
-        render: Callable[[], Mapping[Path, Json]],
+        changes: AsyncIterator[Sequence[Replica]],
+        render: Callable[[Sequence[Replica]], Mapping[Path, Json]],
         coalesce_s: float = COALESCE_S,
     ) -> None:
         """Publishes at every change, until cancelled; what changes while it pauses is published after the pause."""
         log = get_logger("envoy")
-        async for _ in changes:
-            if written := self.publish(render()):
-                log.debug("published", files=[path.name for path in written], version=self._version)
-            await asyncio.sleep(coalesce_s)
+        async for replicas in changes:
+            if written := self.publish(render(replicas), replicas):
+                log.debug("published", files=[path.name for path in written])
+                await asyncio.sleep(coalesce_s)

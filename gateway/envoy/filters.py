@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config import Mesh, Timeouts
-from gateway.contract import HEALTH, MESH, REFLECTIONS, Contract, Method
+from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
 from gateway.envoy import Json
 from gateway.envoy.rates import TIER_HEADER, render_rate_limit
 
 STAMP = Path(__file__).parent / "stamp.lua"
 MODEL_HEADER = "x-sensorium-model"
+VERSION_HEADER = "x-sensorium-version"
 PRINCIPAL_HEADER = "x-sensorium-principal"
 # What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know
 # until the last moment, which is why it stays on the request up to the replica.
@@ -20,6 +21,20 @@ FACE_HEADER = "x-sensorium-face"
 # For stamp.lua, which takes them off again.
 START_HEADER = "x-sensorium-start"
 TIMEOUT_HEADER = "x-sensorium-timeout"
+# The one header of ours that a caller may send: it can only put him behind others.
+PRIORITY_HEADER = "x-sensorium-priority"
+# Where that stands while all that begins with x-sensorium- is taken off.
+_KEPT_PRIORITY = "x-kept-priority"
+# What replicas say in trailers of how a reply came about; a page may read them.
+REPORT_TRAILERS = (
+    "x-sensorium-queue",
+    "x-sensorium-batch",
+    "x-sensorium-compute",
+    "x-sensorium-batch-size",
+    "x-sensorium-model-version",
+)
+# How busy a replica is: for us, and for those who call it directly.
+LOAD_TRAILER = "endpoint-load-metrics-bin"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
 CORS = "envoy.filters.http.cors"
@@ -68,25 +83,37 @@ def render_early_mutations() -> list[Json]:
         # x-envoy-* would let a caller choose retries and timeouts.
         for prefix in ("x-sensorium-", "x-envoy-")
     ]
-    kept = {
-        # With the semicolon it is there even where there is no type: an empty header would be left out.
+    # In this order; a value that is empty leaves the header as it was.
+    stamps = {
+        # With the semicolon it is there even where there is no type.
         FACE_HEADER: "%REQ(CONTENT-TYPE)%;",
         TIMEOUT_HEADER: "%REQ(GRPC-TIMEOUT)%",
         START_HEADER: "%START_TIME(%s%3f)%",
+        PRIORITY_HEADER: f"%REQ({_KEPT_PRIORITY})%",
     }
-    stamps: list[Json] = [
-        {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
-        for name, value in kept.items()
+    mutations: list[Json] = [
+        # One that a caller sent under that name would pass for his priority.
+        {"remove": _KEPT_PRIORITY},
+        _set(_KEPT_PRIORITY, f"%REQ({PRIORITY_HEADER})%"),
+        *prefixes,
+        *(_set(name, value) for name, value in stamps.items()),
+        {"remove": _KEPT_PRIORITY},
     ]
     return [
         {
             "name": "envoy.http.early_header_mutation.header_mutation",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                "mutations": [*prefixes, *stamps],
+                "mutations": mutations,
             },
         }
     ]
+
+
+def _set(name: str, value: str) -> Json:
+    return {
+        "append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    }
 
 
 def allow(scope: str | None) -> Json:
@@ -103,8 +130,11 @@ def allow_origins(mesh: Mesh) -> Json:
         "@type": f"{_HTTP}.cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"exact": origin} for origin in mesh.cors_origins],
         "allow_methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
-        "allow_headers": "authorization, x-api-key, content-type, grpc-timeout, x-grpc-web, x-user-agent, traceparent",
-        "expose_headers": "grpc-status, grpc-message, grpc-status-details-bin, x-request-id",
+        "allow_headers": "authorization, x-api-key, content-type, grpc-timeout, x-grpc-web, x-user-agent, traceparent, "
+        + PRIORITY_HEADER,
+        "expose_headers": ", ".join(
+            ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", *REPORT_TRAILERS]
+        ),
         "max_age": "7200",
     }
 
@@ -149,10 +179,19 @@ def open_services(mesh: Mesh) -> tuple[str, ...]:
 def _rbac_by_path(mesh: Mesh, contract: Contract) -> Json:
     owners = [(service.name, service.grpc, service.required_scope) for service in mesh.services]
     owners.append(("control", (MESH,), mesh.mesh_scope))
+    guarded = [
+        (name, [path for service in services for path in _paths(service, contract.services[service])], scope)
+        for name, services, scope in owners
+    ]
+    administration: list[Json] = [
+        {"url_path": {"path": {"exact": method.path}}}
+        for method in contract.services[INFERENCE]
+        if method.administrative
+    ]
+    guarded.append(("admin", administration, mesh.admin_scope))
     policies: Json = {}
     known: list[Json] = []
-    for name, services, scope in owners:
-        paths = [path for service in services for path in _paths(service, contract.services[service])]
+    for name, paths, scope in guarded:
         policies[name] = _policy(paths, scope)
         known += paths
     # Everything else ends in an answer of the control plane or a 404; the route has the last word on it.
@@ -218,7 +257,11 @@ def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json
 
 def _model_name(contract: Contract, descriptors: Path) -> Json:
     methods: Json = {
-        f"{method.service}.{method.name}": {"request_field_extractions": {method.model_field: {}}}
+        f"{method.service}.{method.name}": {
+            "request_field_extractions": {
+                field: {} for field in (method.model_field, method.version_field) if field
+            }
+        }
         for methods in contract.services.values()
         for method in methods
         if method.model_field
@@ -242,7 +285,13 @@ def _stamp(mesh: Mesh, contract: Contract) -> Json:
             for method in contract.services[name]:
                 if method.streaming:
                     # A stream lasts as long as there is something to say.
-                    bounds[method.path] = (bounds[name][1], bounds[name][1])
+                    longest_ms = (
+                        round(1000 * timeouts.stream_s) if method.client_streaming else bounds[name][1]
+                    )
+                    bounds[method.path] = (longest_ms, longest_ms)
+    for method in contract.services[INFERENCE]:
+        if method.client_streaming:
+            bounds[method.path] = (round(1000 * mesh.timeouts.stream_s),) * 2
     for service_name in (HEALTH, *REFLECTIONS):
         # Watches have no end of their own.
         bounds[service_name] = (0, bounds[""][1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.config import Mesh
+from gateway.config import Mesh, Timeouts
 from gateway.envoy import Json
 from gateway.envoy.clusters import render_address
 from gateway.envoy.filters import render_early_mutations
@@ -60,10 +60,11 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
         "server_name": "sensorium",
         "max_request_headers_kb": _MAX_HEADERS_KIB,
         "request_headers_timeout": "10s",
-        # The deadline's clock is set once the message is read: reading it has a bound of its own.
-        "request_timeout": f"{_longest_s(mesh):g}s",
+        # The last bound on a request that never ends. That of a single message is its first route's, which is chosen before
+        # the model is known.
+        "request_timeout": f"{max(longest_s(mesh), longest_stream_s(mesh)):g}s",
         # Above every deadline: a call ends by its deadline, an abandoned one by this.
-        "stream_idle_timeout": f"{_longest_s(mesh) + 10:.0f}s",
+        "stream_idle_timeout": f"{longest_s(mesh) + 10:.0f}s",
         "common_http_protocol_options": {
             "idle_timeout": f"{limits.idle_s}s",
         },
@@ -71,6 +72,8 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
             "max_concurrent_streams": limits.max_streams,
             "initial_stream_window_size": _STREAM_WINDOW_BYTES,
             "initial_connection_window_size": _CONNECTION_WINDOW_BYTES,
+            # A caller who vanished without a word must not keep his streams until their last second.
+            "connection_keepalive": {"interval": "60s", "timeout": "20s"},
         },
     }
     if mesh.access_log:
@@ -149,10 +152,18 @@ def _is_get() -> Json:
     return {"name": ":method", "string_match": {"exact": "GET"}}
 
 
-def _longest_s(mesh: Mesh) -> float:
-    return max(
-        [mesh.timeouts.max_s, *(service.timeouts.max_s for service in mesh.services if service.timeouts)]
-    )
+def longest_s(mesh: Mesh) -> float:
+    """The latest deadline that a call with one request may have, in seconds from its start."""
+    return max(timeouts.max_s for timeouts in _timeouts(mesh))
+
+
+def longest_stream_s(mesh: Mesh) -> float:
+    """The same of a call with a stream of requests."""
+    return max(timeouts.stream_s for timeouts in _timeouts(mesh))
+
+
+def _timeouts(mesh: Mesh) -> list[Timeouts]:
+    return [mesh.timeouts, *(service.timeouts for service in mesh.services if service.timeouts)]
 
 
 def _access_log(path: Path) -> Json:

@@ -7,10 +7,18 @@ control plane says why (gateway/control/refusal.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.config import Mesh, Retries, Service
-from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
+from gateway.contract import (
+    ADMINISTRATION,
+    HEALTH,
+    INFERENCE,
+    MESH,
+    REFLECTIONS,
+    Contract,
+    Method,
+)
 from gateway.discovery.catalog import Catalog
 from gateway.envoy import Json
 from gateway.envoy.clusters import ANY_KEY, CONTROL, MODEL_KEY, RPC_KEY
@@ -18,11 +26,12 @@ from gateway.envoy.filters import (
     CORS,
     MODEL_HEADER,
     RBAC_BY_MODEL,
+    VERSION_HEADER,
     allow,
     allow_origins,
     open_services,
 )
-from gateway.envoy.listener import ROUTES
+from gateway.envoy.listener import ROUTES, longest_s, longest_stream_s
 from gateway.envoy.rates import RATE_LIMIT, render_anonymous_limit
 
 # Whether an attempt reached a replica is not always known: what must not be repeated is tried again only where it is certain
@@ -41,11 +50,14 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
             routes += _typed_routes(mesh, service, contract.services[name], catalog)
     for service in mesh.services:
         routes += _inference_routes(mesh, service, contract.services[INFERENCE], catalog)
-    # Everything else that is gRPC is refused in words.
-    routes.append(_to_control({"prefix": "/", "grpc": {}}, None))
+    # Everything else that is gRPC is refused in words. Until its model is known that is every call: here it is said how long
+    # the first message may take, which for a stream may be as long as it lasts.
+    for path in _stream_paths(mesh, contract):
+        routes.append(_to_control({"path": path}, None, longest_stream_s(mesh)))
+    routes.append(_to_control({"prefix": "/"}, None, longest_s(mesh)))
     # Until it was made gRPC a request in JSON has this route, and with it the CORS rules; JSON for no method does not pass
     # the transcoder.
-    routes.append({**_to_control({"prefix": "/"}, None), "match": {"prefix": "/"}})
+    routes.append({**_to_control({"prefix": "/"}, None, longest_s(mesh)), "match": {"prefix": "/"}})
     host: Json = {
         "name": "mesh",
         "domains": ["*"],
@@ -71,21 +83,35 @@ def _control_routes(mesh: Mesh) -> Iterator[Json]:
             assert isinstance(settings, dict)
             settings[RATE_LIMIT] = render_anonymous_limit(mesh)
         yield route
-    yield _to_control({"prefix": f"/{MESH}/"}, mesh.mesh_scope)
+    yield _to_control({"prefix": f"/{MESH}/"}, mesh.mesh_scope, longest_s(mesh))
+    for name in ADMINISTRATION:
+        yield _to_control({"path": f"/{INFERENCE}/{name}"}, mesh.admin_scope, longest_s(mesh))
+
+
+def _stream_paths(mesh: Mesh, contract: Contract) -> list[str]:
+    services = [INFERENCE, *(name for service in mesh.services for name in service.grpc)]
+    return [method.path for name in services for method in contract.services[name] if method.client_streaming]
+
+
+def _kinds(methods: Iterable[Method]) -> list[list[Method]]:
+    """Those that share a route, because they are repeated and timed alike."""
+    found: dict[tuple[bool, bool], list[Method]] = {}
+    for method in methods:
+        found.setdefault((method.client_streaming, method.repeatable), []).append(method)
+    return list(found.values())
 
 
 def _typed_routes(
     mesh: Mesh, service: Service, methods: Sequence[Method], catalog: Catalog
 ) -> Iterator[Json]:
     """Named models go where they are ready, under their bare and their public name; no name means the default's."""
-    for repeatable in (True, False):
-        group = [method for method in methods if method.repeatable is repeatable]
+    for group in _kinds(methods):
         named = [method for method in group if method.model_field]
         if named:
             for model in sorted(catalog.ready_models(service.name)):
                 for name in (model, f"{service.name}/{model}"):
                     match = {**_paths(methods, named), "headers": [_named(name)]}
-                    yield _to_service(mesh, service, match, {MODEL_KEY: model}, repeatable)
+                    yield _to_service(mesh, service, match, {MODEL_KEY: model}, named[0])
         for method in group:
             unnamed = [_named(None)] if method.model_field else []
             default = catalog.default_ready(service.name, method.name)
@@ -98,26 +124,36 @@ def _typed_routes(
                 subset = {RPC_KEY: method.name}
             else:
                 continue
-            yield _to_service(mesh, service, {"path": method.path, "headers": unnamed}, subset, repeatable)
+            yield _to_service(mesh, service, {"path": method.path, "headers": unnamed}, subset, method)
 
 
 def _inference_routes(
     mesh: Mesh, service: Service, methods: Sequence[Method], catalog: Catalog
 ) -> Iterator[Json]:
-    for repeatable in (True, False):
-        named = [method for method in methods if method.model_field and method.repeatable is repeatable]
-        if not named:
-            continue
+    """Where a version is named that some replicas lack, it decides too; where all have the same ones, they know best."""
+    for named in _kinds(method for method in methods if method.model_field):
+        paths = _paths(methods, named)
+        versioned = sorted(catalog.split_versions(service.name)) if named[0].version_field else []
+        for model, version in versioned:
+            for name in _names(catalog, service, model):
+                match = {**paths, "headers": [_named(name), _versioned(version)]}
+                yield _to_service(mesh, service, match, {MODEL_KEY: f"{model}@{version}"}, named[0])
         for model in sorted(catalog.ready_names(service.name)):
-            public = f"{service.name}/{model}"
-            for name in (model, public) if catalog.is_unique(model) else (public,):
-                match = {**_paths(methods, named), "headers": [_named(name)]}
-                yield _to_service(mesh, service, match, {MODEL_KEY: model}, repeatable)
+            for name in _names(catalog, service, model):
+                match = {**paths, "headers": [_named(name)]}
+                yield _to_service(mesh, service, match, {MODEL_KEY: model}, named[0])
+
+
+def _names(catalog: Catalog, service: Service, model: str) -> tuple[str, ...]:
+    public = f"{service.name}/{model}"
+    return (model, public) if catalog.is_unique(model) else (public,)
 
 
 def _paths(methods: Sequence[Method], chosen: Sequence[Method]) -> Json:
     """Matches the paths of `chosen`, by their common prefix if they are all there are."""
     service = methods[0].service
+    if len(chosen) == 1:
+        return {"path": chosen[0].path}
     if len(chosen) == len(methods):
         return {"prefix": f"/{service}/"}
     names = "|".join(re.escape(method.name) for method in chosen)
@@ -130,8 +166,19 @@ def _named(name: str | None) -> Json:
     return {"name": MODEL_HEADER, "string_match": {"exact": name}}
 
 
-def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str], repeatable: bool) -> Json:
+def _versioned(version: str) -> Json:
+    return {"name": VERSION_HEADER, "string_match": {"exact": version}}
+
+
+def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str], method: Method) -> Json:
+    """method: any of those that `match` takes, which are of one kind."""
     timeouts = service.timeouts or mesh.timeouts
+    stream: Json = {}
+    limit_s = timeouts.max_s
+    if method.client_streaming:
+        limit_s = timeouts.stream_s
+        # Its own bound is the one on how long it lasts, busy or not.
+        stream["idle_timeout"] = f"{limit_s:g}s"
     return {
         "match": {**match, "grpc": {}},
         "route": {
@@ -139,22 +186,25 @@ def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str
             "metadata_match": {"filter_metadata": {"envoy.lb": subset}},
             # The caller's own may be one that a replica's front cannot read, and is of no use to it.
             "host_rewrite_literal": service.name,
-            "retry_policy": _retry(mesh.retries, repeatable),
-            **_deadline(timeouts.max_s),
+            # What went out on a stream cannot be taken back, and is not kept to be sent again.
+            "retry_policy": _retry(mesh.retries, method.repeatable and not method.client_streaming),
+            **_deadline(limit_s),
+            **stream,
         },
         "typed_per_filter_config": {RBAC_BY_MODEL: allow(service.required_scope)},
     }
 
 
-def _to_control(match: Json, scope: str | None) -> Json:
+def _to_control(match: Json, scope: str | None, limit_s: float = 0.0) -> Json:
+    """limit_s: how long it may take altogether; 0: a watch lasts and stays silent as long as the watcher wants."""
+    limit = f"{limit_s:g}s"
     return {
         "match": {**match, "grpc": {}},
-        # No bound on how long a watch lasts or stays silent; the others answer at once.
         "route": {
             "cluster": CONTROL,
             "timeout": "0s",
-            "idle_timeout": "0s",
-            "max_stream_duration": {"max_stream_duration": "0s"},
+            "idle_timeout": limit,
+            "max_stream_duration": {"max_stream_duration": limit},
         },
         "typed_per_filter_config": {RBAC_BY_MODEL: allow(scope)},
     }

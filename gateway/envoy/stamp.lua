@@ -1,5 +1,5 @@
 -- Runs on every call after the model's name was taken out of the message, before the route is chosen for good:
--- stamps the model and the absolute deadline, both once, so that a retry finds them unchanged.
+-- stamps the model, its version and the absolute deadline, all once, so that a retry finds them unchanged.
 -- BOUNDS (milliseconds, by method path, by service, "" for the rest) is put in front by gateway/envoy/filters.py.
 
 local MILLISECONDS = { H = 3600000, M = 60000, S = 1000, m = 1, u = 0.001, n = 0.000001 }
@@ -8,6 +8,15 @@ local LONGEST_NAME = 200
 
 local function escape(byte)
   return string.format("%%%02X", string.byte(byte))
+end
+
+-- Puts what the message says in one of its fields into a header, where it says something.
+local function put(headers, header, values)
+  local name = values and values[1]
+  if name and name ~= "" then
+    -- A name is the caller's text: only what may stand in a header gets there as it is.
+    headers:replace(header, string.gsub(string.sub(name, 1, LONGEST_NAME), "[^%w%._/-]", escape))
+  end
 end
 
 function envoy_on_request(handle)
@@ -40,12 +49,8 @@ function envoy_on_request(handle)
 
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.grpc_field_extraction")
   if found then
-    local _, values = next(found)
-    local name = values and values[1]
-    if name and name ~= "" then
-      -- A name is the caller's text: only what may stand in a header gets there as it is.
-      headers:replace("x-sensorium-model", string.gsub(string.sub(name, 1, LONGEST_NAME), "[^%w%._/-]", escape))
-    end
+    put(headers, "x-sensorium-model", found["model_name"] or found["name"] or found["model"])
+    put(headers, "x-sensorium-version", found["model_version"] or found["version"])
   end
   handle:clearRouteCache()
 end

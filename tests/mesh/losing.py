@@ -24,8 +24,7 @@ Call = Callable[[], Awaitable[object]]
 Ready = Callable[[str], Awaitable[bool]]
 MODEL_READY = replica_service_pb2.ModelStatus.STATE_READY
 CALL_TIMEOUT_S = 30
-# The control plane knows of a replica before Envoy has it in rotation: a file is written and a first health check made.
-ROTATION_S = 1.5
+REPLICA_READY = mesh_service_pb2.MeshReplica.STATE_READY
 
 
 @dataclass
@@ -56,7 +55,12 @@ async def mesh_calls(
         async def ready(service: str) -> bool:
             request = mesh_service_pb2.ListReplicasRequest(service=service)
             replicas = (await meshes.ListReplicas(request, **options)).replicas
-            serving = [r for r in replicas if r.models and all(m.state == MODEL_READY for m in r.models)]
+            serving = [
+                replica
+                for replica in replicas
+                if replica.state == REPLICA_READY
+                and all(model.state == MODEL_READY for model in replica.models)
+            ]
             return len(serving) == len(replica_pids(mesh)[service]) == expected[service]
 
         expected = {service: len(pids) for service, pids in replica_pids(mesh).items()}
@@ -116,7 +120,6 @@ async def lose_replicas(
             await asyncio.sleep(max(0.0, begun_s + (n + 1) * every_s - time.monotonic()))
             if not await ready(service):
                 await wait_ready(ready, [service], 60)
-                await asyncio.sleep(ROTATION_S)
             os.kill(min(replica_pids(mesh)[service]), signal.SIGKILL)
             losses.kills += 1
         losses.wall_s = time.monotonic() - begun_s

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.roster import ModelStatus, Replica, Report, Roster, State
+from gateway.discovery.roster import ModelStatus, Replica, Report, Roster, Rotation, State
 from shared.errors import FailedPrecondition, NotFound
 from tests.gateway.support.toy import model
 
@@ -114,3 +115,56 @@ def test_the_roster_keeps_what_was_said_last() -> None:
     roster.remove("vision", "a:1")
     roster.report("vision", "a:1", Report(service="vision"))
     assert roster.replicas == ()
+
+
+def test_versions_that_only_some_replicas_have() -> None:
+    def versioned(version: str) -> Any:
+        made = model("cat", graphs=("cat.a", "cat.b"))
+        made.version = version
+        return made
+
+    one, both = (
+        replica("vision", "a:1", versioned("1")),
+        replica("vision", "a:2", versioned("1"), versioned("2")),
+    )
+    assert Catalog(["vision"], [both]).split_versions("vision") == set()
+    assert Catalog(["vision"], [one, both]).split_versions("vision") == {
+        ("cat", "2"), ("cat.a", "2"), ("cat.b", "2"),
+    }  # fmt: skip
+    # Who lacks the model altogether is no reason to tell its versions apart.
+    assert (
+        Catalog(["vision"], [both, replica("vision", "a:3", model("dog"))]).split_versions("vision") == set()
+    )
+
+
+def test_ready_is_what_calls_reach() -> None:
+    said = replica("vision", "a:1", model("cat"), model("late", ready=False))
+    assert said.served.state is State.STARTING
+    assert [one.state for one in said.served.report.models] == [
+        ModelStatus.STATE_LOADING, ModelStatus.STATE_UNAVAILABLE,
+    ]  # fmt: skip
+    ill = replace(said, rotation=Rotation(reason="its checks fail"))
+    assert (ill.served.state, ill.served.reason) == (State.UNREACHABLE, "its checks fail")
+    taken = replace(said, rotation=Rotation(frozenset({"cat@1"})))
+    assert taken.served == taken
+    # A model that is new to a replica in rotation is not: nothing else of it is.
+    more = replace(taken, report=Report(service="vision", models=[model("cat"), model("dog")]))
+    assert more.served.state is State.READY
+    assert more.served.ready_names == {"cat"}
+
+
+def test_what_the_data_plane_does_ends_with_the_process() -> None:
+    roster = Roster()
+    roster.insert("vision", "a:1")
+    first, second = (Report(service="vision", instance_id=name) for name in ("first", "second"))
+    taken = Rotation(frozenset())
+    roster.rotate("vision", "a:1", taken)
+    assert roster.of("vision")[0].rotation == Rotation()  # it never said that it is ready
+    roster.report("vision", "a:1", first)
+    roster.rotate("vision", "a:1", taken)
+    assert roster.of("vision")[0].rotation == taken
+    roster.report("vision", "a:1", second)
+    assert roster.of("vision")[0].rotation == Rotation()
+    roster.rotate("vision", "a:1", taken)
+    roster.lose("vision", "a:1", "refused")
+    assert roster.of("vision")[0].rotation == Rotation()

@@ -195,7 +195,6 @@ class Gateway:
             written = self.write_endpoint(service, server.address)
             try:
                 await self.until_state(service, server.address, mesh_service_pb2.MeshReplica.STATE_READY)
-                await self.until_healthy(service)
                 yield server
             finally:
                 written.unlink(missing_ok=True)
@@ -222,18 +221,6 @@ class Gateway:
             return (found.state if found else None) == state
 
         await eventually(holds, f"{endpoint} of {service} is in state {state}")
-
-    async def until_healthy(self, service: str) -> None:
-        """Until Envoy's own checks found every endpoint of the service that is in rotation healthy."""
-
-        async def holds() -> bool:
-            ready = sum(
-                replica.state == mesh_service_pb2.MeshReplica.STATE_READY
-                for replica in (await self.replicas(service)).values()
-            )
-            return self.stat(f"cluster.{service}.membership_healthy") == ready
-
-        await eventually(holds, f"all replicas of {service} are healthy")
 
     async def http(
         self, verb: str, path: str, *, headers: Any = None, content: Any = None, json: Any = None

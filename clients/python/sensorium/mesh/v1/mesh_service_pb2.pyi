@@ -145,11 +145,11 @@ class MeshReplica(google.protobuf.message.Message):
         STATE_UNSPECIFIED: MeshReplica._State.ValueType  # 0
         """Never sent."""
         STATE_UNREACHABLE: MeshReplica._State.ValueType  # 1
-        """It cannot be reached."""
+        """It cannot be reached, or fails the health checks of the data plane."""
         STATE_STARTING: MeshReplica._State.ValueType  # 2
-        """It answers, and has no model ready yet."""
+        """It answers, and takes no calls yet: no model is ready, or the data plane has not got it in rotation."""
         STATE_READY: MeshReplica._State.ValueType  # 3
-        """It serves."""
+        """It serves: the data plane sends it calls."""
         STATE_DRAINING: MeshReplica._State.ValueType  # 4
         """It finishes what it has and takes nothing new."""
 
@@ -159,11 +159,11 @@ class MeshReplica(google.protobuf.message.Message):
     STATE_UNSPECIFIED: MeshReplica.State.ValueType  # 0
     """Never sent."""
     STATE_UNREACHABLE: MeshReplica.State.ValueType  # 1
-    """It cannot be reached."""
+    """It cannot be reached, or fails the health checks of the data plane."""
     STATE_STARTING: MeshReplica.State.ValueType  # 2
-    """It answers, and has no model ready yet."""
+    """It answers, and takes no calls yet: no model is ready, or the data plane has not got it in rotation."""
     STATE_READY: MeshReplica.State.ValueType  # 3
-    """It serves."""
+    """It serves: the data plane sends it calls."""
     STATE_DRAINING: MeshReplica.State.ValueType  # 4
     """It finishes what it has and takes nothing new."""
 
@@ -180,12 +180,14 @@ class MeshReplica(google.protobuf.message.Message):
     state: Global___MeshReplica.State.ValueType
     """Output only. How far the gateway can use it."""
     reason: builtins.str
-    """Output only. Why it cannot be reached; empty if it can."""
+    """Output only. Why it takes no calls; empty if it does, or if its models say why."""
     server_version: builtins.str
     """Output only. Version of the server."""
     @property
     def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sensorium.mesh.v1.replica_service_pb2.ModelStatus]:
-        """Output only. What it said last of its models; empty if it never was reached."""
+        """Output only. What it said last of its models; empty if it never was reached. One that is ready is
+        LOADING here until calls reach it.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,50 @@
+"""Shared memory, of which there is none: clients of the Open Inference Protocol ask before they fall back to messages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from sensorium.oip.v2 import inference_pb2 as pb
+
+from shared.errors import NotFound, Unimplemented
+
+Serve = Callable[[Any, Any], Awaitable[Message]]
+
+
+def methods() -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Handlers by name, of both kinds of memory."""
+    found = {}
+    for kind in ("SystemSharedMemory", "CudaSharedMemory"):
+        for verb, make in (("Status", _find), ("Register", _refuse), ("Unregister", _find)):
+            name = f"{kind}{verb}"
+            found[name] = grpc.unary_unary_rpc_method_handler(
+                make(getattr(pb, f"{name}Response")),
+                request_deserializer=getattr(pb, f"{name}Request").FromString,
+                response_serializer=_serialize,
+            )
+    return found
+
+
+def _find(response: Callable[[], Message]) -> Serve:
+    """Of all regions there are none; of a named one it is said that it is not there."""
+
+    async def serve(request: Any, context: Any) -> Message:
+        if request.name:
+            raise NotFound("region of shared memory", request.name, known=())
+        return response()
+
+    return serve
+
+
+def _refuse(response: Callable[[], Message]) -> Serve:
+    async def serve(request: Any, context: Any) -> Message:
+        raise Unimplemented("shared memory is not served here: send the tensors in the request")
+
+    return serve
+
+
+def _serialize(reply: Message) -> bytes:
+    return reply.SerializeToString()
