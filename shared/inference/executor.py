@@ -11,13 +11,16 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from shared.errors import DeadlineExceeded, ResourceExhausted
 from shared.inference.settings import count_cores
 from shared.rpc.deadline import Deadline, current_deadline
+from shared.rpc.report import current_report
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +28,10 @@ T = TypeVar("T")
 # Work that waits for a thread. Each is one image, text or clip whose bytes are in memory already; at some
 # milliseconds each, this many are a few seconds of work.
 MAX_PENDING = 1024
+# Weight of the newest function in the running mean of what one takes: about the last fifty count.
+_NEWEST = 0.02
+# A refusal costs the caller more than this.
+_MIN_RETRY_S = 0.05
 
 
 class Executor:
@@ -32,7 +39,9 @@ class Executor:
 
     def __init__(self, threads: int, max_pending: int = MAX_PENDING) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="processing")
+        self._threads = threads
         self._max_pending = max_pending
+        self._work_s = 0.0  # running mean of what a function takes
         self._pending = 0
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -48,24 +57,31 @@ class Executor:
             raise ResourceExhausted(
                 "queue for pre- and postprocessing",
                 limit=f"{self._max_pending} waiting items",
-                retry_after_s=1.0,
+                # By then those that wait now are through.
+                retry_after_s=round(max(self._pending * self._work_s / self._threads, _MIN_RETRY_S), 3),
             )
         deadline = _find_deadline()
         context = contextvars.copy_context()
         work = functools.partial(function, *args, **kwargs)
         self._pending += 1
-        future = self._pool.submit(context.run, _begin, deadline, work)
+        times = _Times(time.monotonic())
+        future = self._pool.submit(context.run, _begin, deadline, work, times)
         # Counted until it is over, not until its caller leaves: a thread at work is taken.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: _call_loop(loop, self._forget))
         try:
             async with asyncio.timeout(None if deadline is None else deadline.remaining_s()):
-                return await asyncio.wrap_future(future)
+                result = await asyncio.wrap_future(future)
         except TimeoutError:
             # The function's own TimeoutError, if it has one, is not the deadline's.
             if deadline is None or not deadline.expired:
                 raise
             raise DeadlineExceeded("pre- or postprocessing") from None
+        work_s = times.ended_s - times.begun_s
+        self._work_s += _NEWEST * (work_s - self._work_s)
+        if (report := current_report()) is not None:
+            report.add_wait(times.begun_s - times.queued_s, work_s)
+        return result
 
     def close(self) -> None:
         """Forget who waits, and end the threads once their work is done."""
@@ -85,10 +101,22 @@ async def run_in_executor(function: Callable[P, T], /, *args: P.args, **kwargs: 
     return await _get_executor().run(function, *args, **kwargs)
 
 
-def _begin(deadline: Deadline | None, work: Callable[[], T]) -> T:
+@dataclass(slots=True)
+class _Times:
+    """When a function was handed in, begun and ended."""
+
+    queued_s: float
+    begun_s: float = 0.0
+    ended_s: float = 0.0
+
+
+def _begin(deadline: Deadline | None, work: Callable[[], T], times: _Times) -> T:
     if deadline is not None:
         deadline.check("waiting for pre- or postprocessing")
-    return work()
+    times.begun_s = time.monotonic()
+    result = work()
+    times.ended_s = time.monotonic()
+    return result
 
 
 def _find_deadline() -> Deadline | None:

@@ -71,6 +71,16 @@ class Report:
         if ran not in self.models:
             self.models = (*self.models, ran)
 
+    def add_all(self, other: Report) -> None:
+        """Counts what another report has counted, as one run."""
+        share = other.cost_s / other.compute_s if other.compute_s else 0.0
+        queue_s, batch_s, compute_s = other.queue_s, other.batch_s, other.compute_s
+        for ran in other.models:
+            model, _, version = ran.rpartition("@")
+            self.add(queue_s, batch_s, compute_s, other.batch_size, model, version, share=share)
+            # Once, whatever the number of models.
+            queue_s = batch_s = compute_s = 0.0
+
     def add_wait(self, queue_s: float, work_s: float) -> None:
         """Counts a wait for a thread of pre- or postprocessing, and the work that has just ended there."""
         now_s = time.monotonic()

@@ -26,10 +26,11 @@ from shared.inference.oip.log_settings import change_log_settings, read_log_sett
 from shared.inference.oip.message import InferMessage, InferRequest
 from shared.inference.oip.not_offered import NotOffered
 from shared.inference.oip.reply import make_index, make_metadata
-from shared.inference.oip.stream import STRICT_HEADER, Stream
+from shared.inference.oip.stream import STRICT_HEADER, Stream, measure
 from shared.inference.repository.repository import Repository
 from shared.inference.repository.versions import READY
-from shared.rpc.deadline import current_deadline
+from shared.rpc.admission.admission import admit_message
+from shared.rpc.deadline import begin_message, current_deadline
 from shared.rpc.version import read_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -118,7 +119,9 @@ class InferenceServicer(NotOffered):
         async def answer(message: InferRequest) -> pb.ModelInferResponse:
             if authorised:
                 self._check_authorised(message, authorised)
-            return await self._answering.answer(message, current_deadline())
+            request = message.request if isinstance(message, InferMessage) else message
+            with admit_message(request.model_name, measure(message)):
+                return await self._answering.answer(message, begin_message())
 
         async with aclosing(Stream(answer, strict=strict).serve(messages)) as replies:
             async for reply in replies:

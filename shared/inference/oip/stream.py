@@ -94,7 +94,7 @@ class Stream:
                     message = await anext(messages)
                 except StopAsyncIteration:
                     return
-                n_bytes = _measure(message)
+                n_bytes = measure(message)
                 self._messages += 1
                 self._bytes += n_bytes
                 self._replies.put_nowait((asyncio.create_task(self._reply(message)), n_bytes))
@@ -120,7 +120,8 @@ class Stream:
         return pb.ModelStreamInferResponse(infer_response=answer)
 
 
-def _measure(message: InferRequest) -> int:
+def measure(message: InferRequest) -> int:
+    """Bytes of a message."""
     if isinstance(message, InferMessage):
         return message.request.ByteSize() + sum(map(len, message.raw))
     return message.ByteSize()

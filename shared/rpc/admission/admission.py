@@ -16,7 +16,7 @@ from shared.rpc.admission.ledger import Account, Ledger
 from shared.rpc.admission.limit import Limit
 from shared.rpc.admission.settings import AdmissionSettings
 from shared.rpc.caller import Caller, Priority, current_caller
-from shared.rpc.report import Report, set_report
+from shared.rpc.report import Report, current_report, set_report
 
 __all__ = ["Admission", "Door", "Permit", "admit_message", "read_model_name", "set_door"]
 
@@ -197,10 +197,11 @@ class Permit:
 class Admitted:
     """One message of a stream at work: a permit and a report of its own, for the task that works on it."""
 
-    __slots__ = ("_permit", "report")
+    __slots__ = ("_call", "_permit", "report")
 
     def __init__(self, permit: Permit) -> None:
         self._permit = permit
+        self._call = current_report()
         self.report = Report()
 
     def __enter__(self) -> Self:
@@ -211,7 +212,13 @@ class Admitted:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         del traceback
-        self._permit.leave(self.report, time.monotonic(), answered=error is None)
+        set_report(self._call)
+        if self._call is not None:
+            self._call.add_all(self.report)
+        now_s = time.monotonic()
+        if isinstance(error, ResourceExhausted) and error.retry_after_s is not None:
+            self._permit.overflow(now_s)
+        self._permit.leave(self.report, now_s, answered=error is None)
 
 
 _door: ContextVar[Door | None] = ContextVar("sensorium_door", default=None)
