@@ -1,5 +1,6 @@
 """`python -m services.nlp`: the language replica, configured by SENSORIUM_NLP_* (see README.md)."""
 
+from functools import partial
 from pathlib import Path
 
 from sensorium.nlp.v1 import nlp_service_pb2_grpc
@@ -7,6 +8,7 @@ from sensorium.nlp.v1 import nlp_service_pb2_grpc
 from services.nlp.limits import describe, read_max_tokens
 from services.nlp.servicer import NlpServicer
 from services.nlp.settings import NlpSettings
+from shared.inference.isolation.isolation import Isolation
 from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.catalog import read_catalog
@@ -31,12 +33,14 @@ async def build() -> Server:
         )
         replica.set_models(repository.statuses())
 
+    isolation = Isolation.start(SERVICE, settings.inference.isolation)
     repository = Repository(
         settings.inference.find_models_dir(SERVICE),
         SERVICE,
         settings.inference,
         read_catalog(CATALOG),
         on_change=tell,
+        isolation=isolation,
     )
     tell()
     repository.start()
@@ -50,6 +54,7 @@ async def build() -> Server:
             lambda server: nlp_service_pb2_grpc.add_NlpServiceServicer_to_server(nlp, server),
             lambda server: add_to_server(tensors, server),
         ],
+        background=[partial(isolation.keep, repository)],
         on_stop=[repository.close],
     )
 

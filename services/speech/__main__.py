@@ -1,5 +1,6 @@
 """`python -m services.speech`: the speech replica, configured by SENSORIUM_SPEECH_* (see README.md)."""
 
+from functools import partial
 from pathlib import Path
 
 from sensorium.speech.v1 import speech_service_pb2_grpc
@@ -7,6 +8,7 @@ from sensorium.speech.v1 import speech_service_pb2_grpc
 from services.speech.limits import describe
 from services.speech.servicer import SpeechServicer
 from services.speech.settings import SpeechSettings
+from shared.inference.isolation.isolation import Isolation
 from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.catalog import read_catalog
@@ -24,12 +26,14 @@ async def build() -> Server:
     """Settings → models → servicers → server. Models are loaded while it listens; calls for them wait outside."""
     settings = load(SpeechSettings, SERVICE)
     replica = Replica(SERVICE, limits=describe(settings.bounds, settings.rpc.max_message_bytes))
+    isolation = Isolation.start(SERVICE, settings.inference.isolation)
     repository = Repository(
         settings.inference.find_models_dir(SERVICE),
         SERVICE,
         settings.inference,
         read_catalog(CATALOG),
         on_change=lambda: replica.set_models(repository.statuses()),
+        isolation=isolation,
     )
     replica.set_models(repository.statuses())
     repository.start()
@@ -43,6 +47,7 @@ async def build() -> Server:
             lambda server: speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(speech, server),
             lambda server: add_to_server(tensors, server),
         ],
+        background=[partial(isolation.keep, repository)],
         on_stop=[repository.close],
     )
 

@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sensorium.types.v1 import model_pb2
@@ -18,6 +19,7 @@ from shared.inference.artifact import Artifact
 from shared.inference.batching.batcher import Answer, Batcher
 from shared.inference.cache import ResponseCache
 from shared.inference.datatypes import Array
+from shared.inference.isolation.isolation import Isolation
 from shared.inference.repository.golden import LoadedGraph, measure_worthwhile_rows
 from shared.inference.repository.loading import LoadedModel
 from shared.inference.settings import InferenceSettings, ModelSettings
@@ -58,7 +60,10 @@ class Model:
     Whoever holds one keeps it so: a version that was replaced ends once nobody holds it or one of its graphs.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: InferenceSettings) -> None:
+    def __init__(
+        self, loaded: LoadedModel, settings: InferenceSettings, isolation: Isolation | None = None
+    ) -> None:
+        self._isolation = isolation or Isolation.off()
         self.artifact = loaded.artifact
         self.provider = loaded.provider
         own = settings.for_model(self.artifact.name, self.artifact.digest)
@@ -120,7 +125,11 @@ class Model:
         for key, values in inputs.items():
             graph = self.graphs[key]
             rows = measure_worthwhile_rows(graph.loaded, values)
-            one = {name: array[:1] for name, array in values.items()} if graph.batcher.max_batch_size else values
+            one = (
+                {name: array[:1] for name, array in values.items()}
+                if graph.batcher.max_batch_size
+                else values
+            )
             graph.batcher.worthwhile_cost = rows * graph.batcher.count_cost(one)
             graph.loaded.session.release_memory()
 
@@ -143,6 +152,9 @@ class Model:
             max_queue_delay_s=settings.max_queue_delay_s,
             target_batch_s=settings.target_batch_s,
             worthwhile_cost=math.inf,
+            make_guard=partial(
+                self._isolation.guard, self.name, self.artifact.version, name, self.artifact.digest
+            ),
         )
         return ServedGraph(name, graph, batcher, self.artifact, settings, self.cache)
 

@@ -26,9 +26,10 @@ from shared.errors import RESTART_CODE, RestartError, SensoriumError
 from shared.inference.isolation.fault import give_signal_stack
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
 from shared.inference.isolation.marker import Marker, collect
-from shared.inference.isolation.record import Record, Suspect, describe_quarantine, locked
+from shared.inference.isolation.record import Record, Suspect, describe_quarantine, locked, record_folder
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.isolation.watch import Watch
+from shared.settings import state_dir
 from shared.telemetry.logging import get_logger
 
 __all__ = ["Guard", "Isolation"]
@@ -47,7 +48,7 @@ class Models(Protocol):
     def take_out(self, name: str, version: str, reason: str) -> None:
         """Make a version unavailable at once; those who wait for it are told."""
 
-    async def load_model(self, name: str, version: str = "") -> None:
+    async def load_model(self, name: str, version: str = "") -> object:
         """Load a version (again)."""
 
 
@@ -63,6 +64,8 @@ class _Finding:
 
 class Isolation:
     """One per process, made in `__main__` on the event loop before any model is loaded, and given to the repository.
+
+    Models are named with or without their service; their digest is what counts.
 
     Where its folder cannot be written (a read-only file system) it watches for hangs, and remembers nothing.
     """
@@ -100,15 +103,18 @@ class Isolation:
         self._watch.start()
 
     @classmethod
+    def start(cls, service: str, settings: IsolationSettings) -> Isolation:
+        """The isolation of a replica of this service, in the state folder of the environment."""
+        return cls(record_folder(state_dir(), service), service, settings)
+
+    @classmethod
     def off(cls) -> Isolation:
         """Watches nothing and blames nobody: for tests and tools."""
         return cls(None, "", IsolationSettings())
 
     def guard(self, model: str, version: str, graph: str, digest: str) -> Guard:
-        """A guard for one thread's runs of one graph.
-
-        `model` is the name without the service, `digest` the artifact's. Close it when the thread ends.
-        """
+        """A guard for one thread's runs of one graph; `digest` is the artifact's. Close it when the thread ends."""
+        model = self._get_bare(model)
         if self._watch is None:
             return make_unwatched_guard(model, version, graph, digest)
         watch, marker = self._watch, self._marker
@@ -153,7 +159,7 @@ class Isolation:
         blamed = None if self._record is None else self._record.find(digest)
         if blamed is None or not blamed.quarantined:
             return None
-        self._refused[digest] = Suspect(model, version, digest)
+        self._refused[digest] = Suspect(self._get_bare(model), version, digest)
         return describe_quarantine(self._service, blamed)
 
     async def keep(self, models: Models) -> None:
@@ -190,6 +196,9 @@ class Isolation:
             self._last_resort.cancel()
         if self._marker is not None:
             self._marker.remove()
+
+    def _get_bare(self, model: str) -> str:
+        return model.removeprefix(f"{self._service}/")
 
     async def _load(self, models: Models, found: _Finding) -> None:
         try:

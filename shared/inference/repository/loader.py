@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from shared.inference.artifact import ArtifactError
 from shared.inference.datatypes import Array
 from shared.inference.isolation.isolation import Isolation
 from shared.inference.model import Model
+from shared.inference.repository.catalog import Catalog, list_defaults
 from shared.inference.repository.golden import GoldenError
 from shared.inference.repository.loading import QuarantinedError, load_model
 from shared.inference.repository.room import RoomError
@@ -43,6 +44,15 @@ GoldenInputs: TypeAlias = Mapping[str, Mapping[str, Array]]  # by graph, then by
 T = TypeVar("T")
 
 
+class Part(Protocol):
+    """What a service makes of the models of an rpc, see `per_artifact.py`."""
+
+    rpc: str
+
+    async def prepare(self, model: Model) -> object:
+        """Make it of a model; raises ArtifactError where it cannot be made."""
+
+
 class RefusedError(Exception):
     """A version must not serve; the text is the reason."""
 
@@ -50,10 +60,14 @@ class RefusedError(Exception):
 class Loader:
     """The threads on which models are loaded. Made and used on one event loop."""
 
-    def __init__(self, service: str, settings: InferenceSettings, isolation: Isolation) -> None:
+    def __init__(
+        self, service: str, settings: InferenceSettings, catalog: Catalog, isolation: Isolation
+    ) -> None:
         self._service = service
         self._settings = settings
+        self._catalog = catalog
         self._isolation = isolation
+        self.parts: list[Part] = []
         self._pool = ThreadPoolExecutor(settings.load_threads, thread_name_prefix="loading")
         # By model, version, and `ready` or the kind of refusal.
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
@@ -61,7 +75,8 @@ class Loader:
     async def load(
         self, name: str, version: str, folder: Folder, *, warm: bool
     ) -> tuple[Model, GoldenInputs]:
-        """Load a version. With `warm` it has run batches and is measured; else that is left to `measure`.
+        """Load a version. With `warm` it has run batches, is measured, and services have made of it what they need;
+        else that is left to `measure` and to first calls.
 
         Gives the golden inputs, too; none without the golden check.
 
@@ -110,12 +125,16 @@ class Loader:
 
     async def _load(self, folder: Folder, *, warm: bool) -> tuple[Model, GoldenInputs]:
         loaded = await self.run(load_model, folder.path, self._service, self._settings, self._isolation)
-        model = Model(loaded, self._settings)
+        model = Model(loaded, self._settings, self._isolation)
         inputs = loaded.golden_inputs
         if not warm:
             return model, inputs
         try:
             await self.run(self._warm_up, model, inputs)
+            rpcs = {model.artifact.task, *list_defaults(self._catalog, model.artifact.name)}
+            for part in self.parts:
+                if part.rpc in rpcs:
+                    await part.prepare(model)
         except BaseException:
             # Cancelled, too: its threads would stay.
             await model.close()
