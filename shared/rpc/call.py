@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -17,11 +17,13 @@ from shared.errors import (
     DeadlineExceeded,
     Internal,
     InvalidArgument,
+    ResourceExhausted,
     SensoriumError,
     Unimplemented,
     let_go,
 )
 from shared.rpc.admission.admission import Permit, read_model_name, set_door
+from shared.rpc.alarm import Alarms, alarms_of
 from shared.rpc.caller import (
     ANONYMOUS,
     PRINCIPAL_HEADER,
@@ -32,7 +34,14 @@ from shared.rpc.caller import (
     read_priority,
     set_caller,
 )
-from shared.rpc.deadline import DEADLINE_HEADER, Deadline, set_deadline
+from shared.rpc.deadline import (
+    DEADLINE_HEADER,
+    NEVER,
+    Deadline,
+    is_open,
+    set_deadline,
+    set_message_timeout,
+)
 from shared.rpc.gate import Ending
 from shared.rpc.method import Method
 from shared.rpc.report import Report, set_report
@@ -46,6 +55,9 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 PUSHBACK_TRAILERS = {"native": "x-sensorium-retry-pushback-ms", "grpcio": "grpc-retry-pushback-ms"}
 REQUEST_ID_HEADER = "x-request-id"
 TRACEPARENT_HEADER = "traceparent"
+_HEADERS = frozenset(
+    (REQUEST_ID_HEADER, TRACEPARENT_HEADER, DEADLINE_HEADER, PRINCIPAL_HEADER, TIER_HEADER, PRIORITY_HEADER)
+)
 
 # A front cuts a call by itself at the client's deadline. Ours is left to it unless it is earlier by more than
 # this.
@@ -55,14 +67,22 @@ Context = Any  # grpc.aio.ServicerContext, or pygrpc_native's, which has the sam
 
 
 class Call:
-    """Surrounds the handler: however the block ends, the call ends with the status that stands for it."""
+    """Surrounds the handler: however the block ends, the call ends with the status that stands for it.
+
+    with Call(method, context) as call:
+        call.admit(payload)
+        return await …
+    await call.refuse()          # reached only if the block failed with what the caller is to be told
+    """
 
     __slots__ = (
+        "_alarm",
+        "_alarms",
         "_context",
         "_ending",
+        "_error",
         "_permit",
         "_task",
-        "_timer",
         "correlation",
         "deadline",
         "method",
@@ -79,27 +99,43 @@ class Call:
         self.report: Report | None = None
         self._permit: Permit | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms: Alarms | None = None
+        self._alarm = 0
         self._ending: Ending | None = None
+        self._error: Exception | asyncio.CancelledError | None = None
         method.metrics.started += 1
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> bool:
         # It leads to the request, and a front may keep the frame it stands in.
         del traceback
         if error is None:
-            self._say()
+            if self.report is not None and self.report.models:
+                self._say(self.report)
             code = self._context.code()
             self._finish("OK" if code is None else _get_name(code))
-        elif isinstance(error, Exception | asyncio.CancelledError):
-            await self._fail(error)
-        else:
-            # GeneratorExit: the client left between two replies. Or the process is being taken down. Nothing may be awaited.
-            self._finish("CANCELLED")
+            return False
+        if isinstance(error, asyncio.CancelledError) and self._ending is None:
+            # The client left, or the front ended the call at the client's own deadline.
+            late = self.deadline is not None and self.deadline.remaining_s() <= _FRONT_IS_EXACT_S
+            self._finish("DEADLINE_EXCEEDED" if late else "CANCELLED")
+            return False
+        if isinstance(error, grpc.aio.AbortError):
+            # The handler's own, or of what it called.
+            if self.report is not None:
+                self._say(self.report)
+            self._finish(_get_name(self._context.code()))
+            return False
+        if isinstance(error, Exception | asyncio.CancelledError):
+            self._error = error
+            return True
+        # GeneratorExit: the client left between two replies. Or the process is being taken down. Nothing may be awaited.
+        self._finish("CANCELLED")
+        return False
 
     def admit(self, payload: bytes | None) -> None:
         """Reads what the metadata says and takes the call in. payload: the request message; None for a stream, whose
@@ -108,50 +144,55 @@ class Call:
         Raises InvalidArgument, DeadlineExceeded (it was late on arrival), Unavailable (draining) or ResourceExhausted
         (refused for load, or for what its principal has taken).
         """
-        request_id = traceparent = stamp = principal = tier = priority = ""
-        for key, value in self._context.invocation_metadata():
-            if key == REQUEST_ID_HEADER:
-                request_id = value
-            elif key == TRACEPARENT_HEADER:
-                traceparent = value
-            elif key == DEADLINE_HEADER:
-                stamp = value
-            elif key == PRINCIPAL_HEADER:
-                principal = value
-            elif key == TIER_HEADER:
-                tier = value
-            elif key == PRIORITY_HEADER:
-                priority = value
-        self.correlation = Correlation(
-            accept_request_id(request_id) if request_id else new_request_id(), traceparent
+        context = self._context
+        # A call that comes without a gateway brings hardly any of these.
+        sent = {key: value for key, value in context.invocation_metadata() if key in _HEADERS}
+        request_id = sent.get(REQUEST_ID_HEADER)
+        self.correlation = correlation = Correlation(
+            accept_request_id(request_id) if request_id else new_request_id(),
+            sent.get(TRACEPARENT_HEADER, ""),
         )
-        set_correlation(self.correlation)
+        set_correlation(correlation)
         method = self.method
         if method.infrastructure:
             return
-        remaining_s = self._context.time_remaining()
-        deadline = Deadline.from_parts(remaining_s, stamp, method.settings)
+        remaining_s, started_s = context.time_remaining(), self.started_s
+        stamp = sent.get(DEADLINE_HEADER, "")
+        if payload is None and is_open(remaining_s, stamp):
+            deadline = NEVER
+            set_message_timeout(method.settings.default_timeout_s)
+        else:
+            deadline = Deadline.from_parts(remaining_s, stamp, method.settings, started_s)
         self.deadline = deadline
         set_deadline(deadline)
-        self.report = Report()
-        set_report(self.report)
+        self.report = report = Report()
+        set_report(report)
         caller = ANONYMOUS
-        if principal or priority:
+        if PRINCIPAL_HEADER in sent or PRIORITY_HEADER in sent:
+            priority = sent.get(PRIORITY_HEADER, "")
             urgency = read_priority(priority) if priority else Priority.INTERACTIVE
-            caller = Caller(principal, tier, urgency)
+            caller = Caller(sent.get(PRINCIPAL_HEADER, ""), sent.get(TIER_HEADER, ""), urgency)
             set_caller(caller)
         method.gate.enter(self)
-        left_s = deadline.at_s - self.started_s
+        left_s = deadline.at_s - started_s
         if left_s <= 0:
             raise DeadlineExceeded("the call was on its way")
         if payload is None:
             set_door(method.door)
         else:
-            self._permit = method.door.enter(read_model_name(payload), len(payload), caller, self.started_s)
-        self._task = asyncio.current_task()
-        if remaining_s is None or remaining_s > left_s + _FRONT_IS_EXACT_S:
-            # asyncio's clock is time.monotonic, as the deadline's.
-            self._timer = asyncio.get_running_loop().call_at(deadline.at_s, self.end, Ending.DEADLINE)
+            self._permit = method.door.enter(read_model_name(payload), len(payload), caller, started_s)
+        self._task = task = asyncio.current_task()
+        if (
+            task is not None
+            and deadline is not NEVER
+            and (remaining_s is None or remaining_s > left_s + _FRONT_IS_EXACT_S)
+        ):
+            self._alarms = alarms_of(task.get_loop())
+            self._alarm = self._alarms.set(deadline.at_s, self)
+
+    def ring(self) -> None:
+        """Called at the deadline."""
+        self.end(Ending.DEADLINE)
 
     def end(self, ending: Ending) -> None:
         """Cancels the call for a reason of ours; it is answered with the matching status."""
@@ -159,32 +200,13 @@ class Call:
             self._ending = ending
             self._task.cancel()
 
-    def _finish(self, code: str) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        method = self.method
-        method.gate.leave(self)
-        now_s = time.monotonic()
-        duration_s = now_s - self.started_s
-        if self._permit is not None:
-            self._permit.leave(self.report, now_s, answered=code == "OK")
-        method.metrics.finish(code, duration_s)
-        method.log.write(code, duration_s, self.correlation)
-
-    async def _fail(self, error: Exception | asyncio.CancelledError) -> None:
-        """Ends the call with the status that `error` stands for. Returns only if the front is to see `error` itself."""
-        context = self._context
+    async def refuse(self) -> NoReturn:
+        """Ends the call with the status that the block's error stands for."""
+        context, error = self._context, self._error
+        assert error is not None, "the block ended well"
+        self._error = None
         if isinstance(error, asyncio.CancelledError):
-            if self._ending is None:
-                # The client left, or the front ended the call at the client's own deadline.
-                late = self.deadline is not None and self.deadline.remaining_s() <= _FRONT_IS_EXACT_S
-                self._finish("DEADLINE_EXCEEDED" if late else "CANCELLED")
-                return
             error = self._take_back()
-        if isinstance(error, grpc.aio.AbortError):
-            self._say()
-            self._finish(_get_name(context.code()))
-            return
         if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
             # What generated code does for a method that a servicer leaves out.
             error = Unimplemented(f"{self.method.service}/{self.method.name} is declared and not served here")
@@ -194,26 +216,44 @@ class Call:
             )
             let_go(error)
             error = Internal(self.correlation.request_id)
+        if (
+            isinstance(error, ResourceExhausted)
+            and error.retry_after_s is not None
+            and self._permit is not None
+        ):
+            # A queue behind the door was full.
+            self._permit.overflow(time.monotonic())
         self._finish(error.code.name)
         let_go(error)
         trailers: list[tuple[str, str | bytes]] = [(DETAILS_TRAILER, error.to_status().SerializeToString())]
         if (pushback_ms := error.pushback_ms) is not None:
             trailers.append((PUSHBACK_TRAILERS[self.method.settings.front], str(pushback_ms)))
-        self._say()
+        if self.report is not None:
+            self._say(self.report)
         try:
-            # Raises.
             await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), *trailers))
         except grpc.aio.InternalError:
             # grpcio's way to say that the client left before it was answered; as an error it would be logged with a stack.
             raise asyncio.CancelledError from None
+        raise AssertionError("abort raises")
 
-    def _say(self) -> None:
+    def _finish(self, code: str) -> None:
+        if self._alarms is not None:
+            self._alarms.clear(self._alarm, self)
+        method = self.method
+        method.gate.leave(self)
+        now_s = time.monotonic()
+        duration_s = now_s - self.started_s
+        if self._permit is not None:
+            self._permit.leave(self.report, now_s, answered=code == "OK")
+        method.metrics.finish(code, duration_s)
+        method.log.write(code, duration_s, self.correlation)
+
+    def _say(self, report: Report) -> None:
         """Puts the report into the trailers, behind those that the handler set."""
-        report = self.report
-        if report is None or not (said := report.to_trailers()):
-            return
-        before = self._context.trailing_metadata()
-        self._context.set_trailing_metadata((*before, *said) if before else said)
+        if said := report.to_trailers():
+            before = self._context.trailing_metadata()
+            self._context.set_trailing_metadata((*before, *said) if before else said)
 
     def _take_back(self) -> SensoriumError:
         """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""

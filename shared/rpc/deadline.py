@@ -5,6 +5,7 @@ The gateway stamps an absolute deadline, so that a retry does not start the cloc
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from shared.errors import DeadlineExceeded, InvalidArgument
 from shared.rpc.settings import RpcSettings
 from shared.telemetry.correlation import current_request_id
 
-__all__ = ["DEADLINE_HEADER", "Deadline", "current_deadline", "current_request_id", "set_deadline"]
+__all__ = [
+    "DEADLINE_HEADER",
+    "Deadline",
+    "begin_message",
+    "current_deadline",
+    "current_request_id",
+    "set_deadline",
+    "set_message_timeout",
+]
 
 # Milliseconds since the Unix epoch, stamped by the gateway.
 DEADLINE_HEADER = "x-sensorium-deadline"
@@ -30,9 +39,9 @@ class TimedCall(Protocol):
         """The request's metadata."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Deadline:
-    """An instant on `time.monotonic`'s clock, in seconds."""
+    """An instant on `time.monotonic`'s clock, in seconds. Never changed; frozen, each would take half a microsecond more."""
 
     at_s: float
 
@@ -50,11 +59,15 @@ class Deadline:
         for key, value in context.invocation_metadata():
             if key == DEADLINE_HEADER:
                 stamp = str(value)
-        return cls.from_parts(context.time_remaining(), stamp, settings)
+        return cls.from_parts(context.time_remaining(), stamp, settings, time.monotonic())
 
     @classmethod
-    def from_parts(cls, remaining_s: float | None, stamp: str, settings: RpcSettings) -> Deadline:
-        """As `of`, from the seconds left by grpc-timeout and the text of the gateway's stamp (empty: none)."""
+    def from_parts(
+        cls, remaining_s: float | None, stamp: str, settings: RpcSettings, now_s: float
+    ) -> Deadline:
+        """As `of`, from the seconds left by grpc-timeout, the text of the gateway's stamp (empty: none) and the time on
+        `time.monotonic`'s clock.
+        """
         # Without a deadline grpcio says None, and the native front a huge number.
         timeout_s = settings.max_timeout_s
         if remaining_s is not None and remaining_s < timeout_s:
@@ -66,7 +79,7 @@ class Deadline:
             stamped_s = _parse_stamp(stamp) - time.time()
             if stamped_s < timeout_s:
                 timeout_s = stamped_s
-        return cls(time.monotonic() + timeout_s)
+        return cls(now_s + timeout_s)
 
     def remaining_s(self) -> float:
         """Seconds left; negative once it has passed."""
@@ -85,10 +98,14 @@ class Deadline:
             raise DeadlineExceeded(where)
 
 
+# A stream of requests without a deadline lasts as long as its client wants; each of its messages has one, see
+# `begin_message`.
+NEVER = Deadline(math.inf)
 # A year: no caller means that, so it stands for "no deadline".
 _NEVER_S = 365 * 24 * 3600.0
 
 _current: ContextVar[Deadline | None] = ContextVar("sensorium_deadline", default=None)
+_message_timeout_s: ContextVar[float] = ContextVar("sensorium_message_timeout", default=30.0)
 
 
 def set_deadline(deadline: Deadline) -> None:
@@ -105,6 +122,27 @@ def current_deadline() -> Deadline:
         raise LookupError(
             "no call in this task: make a Deadline with Deadline.after(timeout_s) and pass it on"
         )
+    return deadline
+
+
+def is_open(remaining_s: float | None, stamp: str) -> bool:
+    """Whether a call brings no deadline, neither by grpc-timeout nor by the gateway's stamp."""
+    return not stamp and (remaining_s is None or remaining_s > _NEVER_S)
+
+
+def set_message_timeout(timeout_s: float) -> None:
+    """Sets how long each message of the stream that the current task answers may take, where the stream has no deadline."""
+    _message_timeout_s.set(timeout_s)
+
+
+def begin_message() -> Deadline:
+    """Binds the current task to the deadline of one message of a stream: the stream's own, or the default timeout from now
+    where it has none.
+    """
+    deadline = current_deadline()
+    if deadline is NEVER:
+        deadline = Deadline.after(_message_timeout_s.get())
+        _current.set(deadline)
     return deadline
 
 

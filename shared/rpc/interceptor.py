@@ -88,21 +88,28 @@ class Registry:
 
 
 def _intercept_unary(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
+    streams = decode is _pass
+
     async def serve(payload: Any, context: Context) -> bytes:
-        async with Call(method, context) as call:
-            call.admit(None if decode is _pass else payload)
+        with Call(method, context) as call:
+            call.admit(None if streams else payload)
             return encode(await behavior(decode(payload), context))
+        return await call.refuse()
 
     return serve
 
 
 def _intercept_stream(method: Method, behavior: Any, decode: Any, encode: Encode) -> Any:
+    streams = decode is _pass
+
     async def serve(payload: Any, context: Context) -> AsyncIterator[bytes]:
-        async with Call(method, context) as call:
-            call.admit(None if decode is _pass else payload)
+        with Call(method, context) as call:
+            call.admit(None if streams else payload)
             async with aclosing(behavior(decode(payload), context)) as replies:
                 async for reply in replies:
                     yield encode(reply)
+            return
+        await call.refuse()
 
     return serve
 

@@ -28,7 +28,9 @@ class RpcSettings(Settings):
     max_message_bytes: int = Field(default=32 * 1024 * 1024, gt=0, lt=2**31)
     """Largest request message."""
     default_timeout_s: float = Field(default=30.0, gt=0)
-    """For a call that brings no deadline."""
+    """For a call that brings no deadline. One that streams its requests has none then, and lasts as long as its client
+    wants; each of its messages has this long.
+    """
     max_timeout_s: float = Field(default=300.0, gt=0)
     """No deadline lies further off than this."""
     admission: AdmissionSettings = AdmissionSettings()

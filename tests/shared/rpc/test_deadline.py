@@ -33,12 +33,14 @@ def test_outside_of_a_call_there_is_none() -> None:
 
 @pytest.mark.parametrize("remaining_s", [None, HUGE_S, float("inf")])
 def test_without_one_the_default_counts(remaining_s: float | None) -> None:
-    assert Deadline.from_parts(remaining_s, "", SETTINGS).remaining_s() == pytest.approx(30, abs=1)
+    assert Deadline.from_parts(remaining_s, "", SETTINGS, time.monotonic()).remaining_s() == pytest.approx(
+        30, abs=1
+    )
 
 
 def test_the_default_is_capped_too() -> None:
     short = RpcSettings(default_timeout_s=30, max_timeout_s=10)
-    assert Deadline.from_parts(None, "", short).remaining_s() == pytest.approx(10, abs=1)
+    assert Deadline.from_parts(None, "", short, time.monotonic()).remaining_s() == pytest.approx(10, abs=1)
 
 
 @given(
@@ -47,7 +49,7 @@ def test_the_default_is_capped_too() -> None:
 )
 def test_never_later_than_any_bound(remaining_s: float | None, stamped_s: float | None) -> None:
     stamp = "" if stamped_s is None else str(int((time.time() + stamped_s) * 1000))
-    left_s = Deadline.from_parts(remaining_s, stamp, SETTINGS).remaining_s()
+    left_s = Deadline.from_parts(remaining_s, stamp, SETTINGS, time.monotonic()).remaining_s()
     bounds = [SETTINGS.max_timeout_s]
     if remaining_s is not None and remaining_s != HUGE_S:
         bounds.append(remaining_s)
@@ -61,4 +63,4 @@ def test_never_later_than_any_bound(remaining_s: float | None, stamped_s: float 
 @given(stamp=st.text(min_size=1).filter(lambda text: not (text.isascii() and text.isdigit())))
 def test_a_stamp_that_is_no_number_is_the_callers_error(stamp: str) -> None:
     with pytest.raises(InvalidArgument, match="milliseconds since the Unix epoch"):
-        Deadline.from_parts(None, stamp, SETTINGS)
+        Deadline.from_parts(None, stamp, SETTINGS, time.monotonic())
