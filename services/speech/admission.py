@@ -1,32 +1,30 @@
-"""How many clips are in work: a decoded clip takes memory until its call ends, so the number has a bound."""
+"""How many clips are decoded at a time: each takes memory until its call ends, whatever else the replica does.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Beside the admission of every call (`shared/rpc/admission`), which counts the bytes of a message as it came: what a clip
+takes once it is decoded, up to thirty times as much, is known here only. Who finds no place waits for one, until its
+deadline; the wait counts as queue in the call's report, so that a queue that is too long is refused at the door like any
+other.
+"""
 
-from shared.errors import ResourceExhausted
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-# About what one short clip takes; a caller who comes back finds a place then.
-_RETRY_S = 1.0
+from shared.rpc.report import current_report
 
 
-class Admission:
-    """Counts the calls at work; belongs to one event loop."""
+class ClipAdmission:
+    """Places for clips in work, given to those who wait in the order in which they came; belongs to one event loop."""
 
     def __init__(self, max_clips: int) -> None:
-        self._max_clips = max_clips
-        self._in_work = 0
+        self._places = asyncio.Semaphore(max_clips)
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place while the block runs.
-
-        Raises:
-            ResourceExhausted: all places are taken; nothing waits here.
-        """
-        if self._in_work >= self._max_clips:
-            raise ResourceExhausted("clips in work", limit=self._max_clips, retry_after_s=_RETRY_S)
-        self._in_work += 1
-        try:
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator[None]:
+        """Hold a place while the block runs; the call's own deadline ends the wait for it."""
+        came_s = time.monotonic()
+        async with self._places:
+            if (report := current_report()) is not None:
+                report.add_wait(time.monotonic() - came_s, 0.0)
             yield
-        finally:
-            self._in_work -= 1

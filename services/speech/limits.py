@@ -20,7 +20,7 @@ class Bounds(BaseModel):
     # Below the largest message, so that a clip that is too large is told so by its field's name.
     max_audio_bytes: int = Field(default=30 * 2**20, ge=1, description="bytes of one encoded clip")
     # A clip of 10 minutes is 38 MB once decoded, and up to 60 MB before (message and bytes): 16 of them are 1.6 GB.
-    max_clips: int = Field(default=16, ge=1, description="clips in work at a time; the next call is refused")
+    max_clips: int = Field(default=16, ge=1, description="clips in work at a time; the next call waits")
 
 
 def describe(bounds: Bounds, max_message_bytes: int) -> list[limits_pb2.RpcLimits]:

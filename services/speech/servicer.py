@@ -8,7 +8,7 @@ from sensorium.speech.v1 import speech_service_pb2_grpc as pb_grpc
 from sensorium.types.v1 import embedding_pb2
 
 from services.speech import detector, recognizer, voice_encoder
-from services.speech.admission import Admission
+from services.speech.admission import ClipAdmission
 from services.speech.clip import open_clip
 from services.speech.limits import Bounds
 from services.speech.pipeline.decoding import SAMPLE_RATE_HZ, Clip
@@ -30,7 +30,7 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
     def __init__(self, repository: Repository, bounds: Bounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._admission = Admission(bounds.max_clips)
+        self._admission = ClipAdmission(bounds.max_clips)
         self._detectors = PerArtifact(
             detector.Detector, rpc="DetectSpeech", preprocessing=detector.PREPROCESSING
         )
@@ -47,7 +47,7 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         chosen = await self._recognizers.get(model)
         language = check_language(request.language, chosen.languages)
         watch = Stopwatch()
-        with self._admission.admit():
+        async with self._admission.admit():
             item = watch.item()
             clip = await self._open(request.audio, item)
             speech = await self._detect(clip, item)
@@ -78,7 +78,7 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         model = self._repository.model(request.model, "DetectSpeech")
         chosen = await self._detectors.get(model)
         watch = Stopwatch()
-        with self._admission.admit():
+        async with self._admission.admit():
             item = watch.item()
             clip = await self._open(request.audio, item)
             speech = await chosen.detect(model, clip, item, current_deadline(), threshold=threshold)
@@ -98,7 +98,7 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         model = self._repository.model(request.model, "EmbedSpeaker")
         chosen = await self._voice_encoders.get(model)
         watch = Stopwatch()
-        with self._admission.admit():
+        async with self._admission.admit():
             item = watch.item()
             clip = await self._open(request.audio, item)
             speech = await self._detect(clip, item)
