@@ -34,7 +34,9 @@ class NlpServicer(pb_grpc.NlpServiceServicer):
     def __init__(self, repository: Repository, bounds: Bounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._embedders = PerArtifact(Embedder, rpc="EmbedText", preprocessing=PREPROCESSING)
+        self._embedders = PerArtifact(
+            Embedder, rpc="EmbedText", preprocessing=PREPROCESSING, repository=repository
+        )
         self._labels = LabelVectors(bounds.cached_labels)
 
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:

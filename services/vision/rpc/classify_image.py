@@ -54,7 +54,10 @@ class ClassifyImage:
         self._repository = repository
         self._bounds = bounds
         self._made = PerArtifact(
-            read_classifier, rpc="ClassifyImage", preprocessing=classification.PREPROCESSING
+            read_classifier,
+            rpc="ClassifyImage",
+            preprocessing=classification.PREPROCESSING,
+            repository=repository,
         )
 
     async def answer(self, request: pb.ClassifyImageRequest) -> pb.ClassifyImageResponse:

@@ -59,7 +59,9 @@ class DetectObjects:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(read_detector, rpc="DetectObjects", preprocessing=objects.PREPROCESSING)
+        self._made = PerArtifact(
+            read_detector, rpc="DetectObjects", preprocessing=objects.PREPROCESSING, repository=repository
+        )
 
     async def answer(self, request: pb.DetectObjectsRequest) -> pb.DetectObjectsResponse:
         """The reply; raises what ends the whole call."""

@@ -31,7 +31,9 @@ class EmbedImage:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(read_crop, rpc="EmbedImage", preprocessing=classification.PREPROCESSING)
+        self._made = PerArtifact(
+            read_crop, rpc="EmbedImage", preprocessing=classification.PREPROCESSING, repository=repository
+        )
 
     async def answer(self, request: pb.EmbedImageRequest) -> pb.EmbedImageResponse:
         """The reply; raises what ends the whole call."""

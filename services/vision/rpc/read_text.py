@@ -69,7 +69,9 @@ class ReadText:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(read_reader, rpc="ReadText", preprocessing=PREPROCESSING)
+        self._made = PerArtifact(
+            read_reader, rpc="ReadText", preprocessing=PREPROCESSING, repository=repository
+        )
 
     async def answer(self, request: pb.ReadTextRequest) -> pb.ReadTextResponse:
         """The reply; raises what ends the whole call."""

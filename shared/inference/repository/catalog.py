@@ -7,7 +7,7 @@ Not here: fetching and building (the command line's).
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +23,8 @@ def read_catalog(path: Path) -> Catalog:
     """
     with path.open("rb") as file:
         return tomllib.load(file)
+
+
+def list_defaults(catalog: Catalog, name: str) -> Sequence[str]:
+    """The rpcs of which a model is the catalogued default."""
+    return [str(rpc) for rpc in catalog.get(name, {}).get("default_for", ())]

@@ -6,11 +6,11 @@ apart. Not here: what is ready (`upkeep.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from shared.errors import InvalidArgument, NotFound, Unavailable
 from shared.inference.model import Model, ServedGraph, graph_name
-from shared.inference.repository.catalog import Catalog
+from shared.inference.repository.catalog import Catalog, list_defaults
 from shared.inference.repository.shelf import Shelf
 from shared.inference.repository.versions import READY
 
@@ -145,8 +145,3 @@ class Directory:
         return Unavailable(
             what, reason=reason, retry_after_s=_RETRY_LOADING_S if loading else _RETRY_BROKEN_S
         )
-
-
-def list_defaults(catalog: Catalog, name: str) -> Sequence[str]:
-    """The rpcs of which a model is the catalogued default."""
-    return [str(rpc) for rpc in catalog.get(name, {}).get("default_for", ())]

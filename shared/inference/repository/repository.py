@@ -18,9 +18,9 @@ from sensorium.mesh.v1 import replica_service_pb2 as pb
 from shared.errors import FailedPrecondition, NotFound
 from shared.inference.isolation.isolation import Isolation
 from shared.inference.model import Model, ServedGraph
-from shared.inference.repository.catalog import Catalog
-from shared.inference.repository.directory import Directory, list_defaults
-from shared.inference.repository.loader import Loader
+from shared.inference.repository.catalog import Catalog, list_defaults
+from shared.inference.repository.directory import Directory
+from shared.inference.repository.loader import Loader, Part
 from shared.inference.repository.shelf import Shelf
 from shared.inference.repository.status import RepositoryMetrics, describe
 from shared.inference.repository.upkeep import Upkeep
@@ -51,7 +51,7 @@ class Repository:
         self._settings = settings
         self._catalog = catalog
         self._shelves: dict[str, Shelf] = {}
-        self._loader = Loader(service, settings, isolation or Isolation.off())
+        self._loader = Loader(service, settings, catalog, isolation or Isolation.off())
         self._upkeep = Upkeep(
             self._loader, on_change=self._change, retire_timeout_s=settings.retire_timeout_s
         )
@@ -59,6 +59,10 @@ class Repository:
         self._watching: asyncio.Task[None] | None = None
         self._note({**{name: {} for name in catalog}, **scan(models_dir)})
         self._directory = Directory(service, self._shelves, catalog)
+
+    def prepare_with(self, part: Part) -> None:
+        """Have what a service makes of a model made before the model takes over from one that serves."""
+        self._loader.parts.append(part)
 
     # Loading.
 
@@ -89,6 +93,10 @@ class Repository:
         if self._starting is not None:
             await asyncio.shield(self._starting)
 
+    async def wait_settled(self) -> None:
+        """Wait until nothing is being loaded, and no version that was replaced is still held by a call."""
+        await self._upkeep.wait_settled()
+
     async def load_model(self, name: str, version: str = "") -> Version:
         """Load what the model's rule says as it lies on disk now, or one version; gives what is ready then.
 
@@ -102,7 +110,6 @@ class Repository:
         shelf = await self._find_on_disk(name, version)
         shelf.ask(version)
         await asyncio.shield(self._upkeep.settle(shelf))
-        await self._upkeep.measure()
         wanted = version or next(iter(shelf.candidates()), "")
         ready, refused = shelf.get(wanted, READY), shelf.get(wanted, UNAVAILABLE)
         if ready is not None and refused is None:

@@ -9,8 +9,7 @@ from prometheus_client.registry import Collector
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 
 from shared.inference.model import graph_name
-from shared.inference.repository.catalog import Catalog
-from shared.inference.repository.directory import list_defaults
+from shared.inference.repository.catalog import Catalog, list_defaults
 from shared.inference.repository.versions import LOADING, READY, Version
 
 # How much of a reason becomes a label.

@@ -31,8 +31,9 @@ class Upkeep:
         self._queued: dict[Shelf, asyncio.Task[None]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._ending: dict[asyncio.Task[None], Retirement] = {}
-        # Models that answer and are still to be measured, with their golden inputs.
+        # Models that answer and are still to be measured, with their golden inputs; at first all together.
         self._unmeasured: list[tuple[Model, GoldenInputs]] = []
+        self._measures = False
         self._closed = False
 
     def settle(self, shelf: Shelf) -> asyncio.Task[None]:
@@ -44,9 +45,15 @@ class Upkeep:
         return task
 
     async def measure(self) -> None:
-        """Measure the batches of models that were made ready without."""
+        """Measure the batches of models that were made ready without; from now on each when it is ready."""
+        self._measures = True
         while self._unmeasured:
             await self._loader.measure(*self._unmeasured.pop(0))
+
+    async def wait_settled(self) -> None:
+        """Wait until there is nothing left to do, and all that ends has ended."""
+        while tasks := [*self._working, *self._ending]:
+            await asyncio.wait(tasks)
 
     def take_out(self, shelf: Shelf, version: Version, reason: str) -> None:
         """End a version now; who waits for it is answered UNAVAILABLE. The next best is loaded in its place."""
@@ -76,6 +83,8 @@ class Upkeep:
             # What is asked from now on may come too late for this turn.
             del self._queued[shelf]
             await self._make_so(shelf)
+        if self._measures:
+            await self.measure()
 
     async def _make_so(self, shelf: Shelf) -> None:
         numbers, enough, besides = shelf.wanted()
