@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from sensorium.oip.v2 import inference_pb2 as pb
@@ -51,8 +50,8 @@ class Answering:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        # By the graph's batcher, which lives as long as the graph is served: another version has another.
-        self._faces: WeakKeyDictionary[Any, Face] = WeakKeyDictionary()
+        # Not held by this: a version that was replaced ends once nobody holds its graphs.
+        self._faces: WeakKeyDictionary[ServedGraph, Face] = WeakKeyDictionary()
 
     async def answer(self, message: InferRequest, deadline: Deadline) -> pb.ModelInferResponse:
         """Run a graph on a request's tensors, by the deadline or by the request's own `timeout`.
@@ -95,9 +94,9 @@ class Answering:
 
     def face(self, graph: ServedGraph) -> Face:
         """What the protocol knows of a graph."""
-        found = self._faces.get(graph.batcher)
+        found = self._faces.get(graph)
         if found is None:
-            found = self._faces[graph.batcher] = Face(graph)
+            found = self._faces[graph] = Face(graph)
         return found
 
 

@@ -14,6 +14,7 @@ from shared.inference.manifest import Tensor
 from shared.inference.model import ServedGraph
 from shared.inference.oip.classification import LABELS_ASSET, has_labels
 from shared.inference.oip.parameters import PRIORITY_LEVELS
+from shared.inference.settings import ModelSettings
 
 PLATFORM = "onnxruntime_onnx"
 BACKEND = "onnxruntime"
@@ -59,7 +60,7 @@ def make_config(name: str, graph: ServedGraph, labels: Sequence[str]) -> pb.Mode
         model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=False),
         response_cache=config_pb.ModelResponseCache(enable=graph.cache is not None),
     )
-    config.version_policy.latest.num_versions = 1
+    _tell_versions(config.version_policy, graph.settings)
     batching = config.dynamic_batching
     batching.max_queue_delay_microseconds = round(graph.settings.max_queue_delay_s * 1e6)
     batching.priority_levels, batching.default_priority_level = PRIORITY_LEVELS, 1
@@ -80,6 +81,14 @@ def make_config(name: str, graph: ServedGraph, labels: Sequence[str]) -> pb.Mode
     ):
         config.parameters[key].string_value = value
     return pb.ModelConfigResponse(config=config)
+
+
+def _tell_versions(policy: config_pb.ModelVersionPolicy, settings: ModelSettings) -> None:
+    if settings.version == "latest":
+        policy.latest.num_versions = settings.ready_versions
+    elif settings.version.isdecimal() and len(settings.version) < 19:
+        # The protocol's versions are numbers of 64 bits; of others it cannot tell.
+        policy.specific.versions.append(int(settings.version))
 
 
 def _list_dims(tensor: Tensor, batched: bool) -> tuple[int, ...]:

@@ -62,12 +62,12 @@ def _add_output(reply: pb.ModelInferResponse, name: str, datatype: str, array: A
         encode_contents(datatype, array, output.contents)
 
 
-def make_metadata(name: str, graph: ServedGraph) -> pb.ModelMetadataResponse:
-    """A graph's tensors, batch axis included; `name` as the request wrote it."""
+def make_metadata(name: str, graph: ServedGraph, versions: Sequence[str]) -> pb.ModelMetadataResponse:
+    """A graph's tensors, batch axis included; `name` as the request wrote it, `versions` those that are ready."""
     signature = graph.loaded.signature
     return pb.ModelMetadataResponse(
         name=name,
-        versions=[graph.artifact.version],
+        versions=versions,
         platform=PLATFORM,
         inputs=_make_tensors(signature.inputs),
         outputs=_make_tensors(signature.outputs),

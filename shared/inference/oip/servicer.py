@@ -11,7 +11,7 @@ without a name lists all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -19,7 +19,6 @@ import grpc
 from sensorium.oip.v2 import inference_pb2 as pb
 
 from shared.errors import InvalidArgument, NotFound, SensoriumError, Unavailable
-from shared.inference.model import ServedGraph
 from shared.inference.oip.answering import Answering
 from shared.inference.oip.config import make_config
 from shared.inference.oip.log_settings import change_log_settings, read_log_settings
@@ -28,7 +27,6 @@ from shared.inference.oip.not_offered import NotOffered
 from shared.inference.oip.reply import make_index, make_metadata
 from shared.inference.oip.stream import STRICT_HEADER, Stream, measure
 from shared.inference.repository.repository import Repository
-from shared.inference.repository.versions import READY
 from shared.rpc.admission.admission import admit_message
 from shared.rpc.deadline import begin_message, current_deadline
 from shared.rpc.version import read_version
@@ -65,20 +63,20 @@ class InferenceServicer(NotOffered):
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:
-        """True once every model that was pulled answers, and there is one."""
-        pulled: dict[str, bool] = {}
-        for version in self._repository.versions:
-            if version.folder is not None:
-                pulled[version.name] = pulled.get(version.name, False) or version.state == READY
-        return pb.ServerReadyResponse(ready=bool(pulled) and all(pulled.values()))
+        """True once every model that was pulled answers, and there is one; what was unloaded on purpose is not missed."""
+        return pb.ServerReadyResponse(ready=self._repository.complete)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Whether a model, or one graph of it, answers; false for what nobody knows."""
         try:
-            graphs = list(self._find_graphs(request.name, request.version))
+            key, _, graph = self._repository.split(request.name)
+            if graph:
+                self._repository.graph(request.name, request.version)
+            else:
+                self._repository.model(key, "", request.version)
         except (NotFound, Unavailable):
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=bool(graphs))
+        return pb.ModelReadyResponse(ready=True)
 
     async def ServerMetadata(
         self, request: pb.ServerMetadataRequest, context: Context
@@ -92,9 +90,8 @@ class InferenceServicer(NotOffered):
         self, request: pb.ModelMetadataRequest, context: Context
     ) -> pb.ModelMetadataResponse:
         """A graph's tensors."""
-        return make_metadata(
-            request.name, self._repository.graph(request.name, request.version, field="name")
-        )
+        graph = self._repository.graph(request.name, request.version, field="name")
+        return make_metadata(request.name, graph, self._repository.list_ready(graph.artifact.name))
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """How a graph is served."""
@@ -130,16 +127,23 @@ class InferenceServicer(NotOffered):
     async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, context: Context
     ) -> pb.ModelStatisticsResponse:
-        """What was served since the start: of one graph, of all graphs of a model, or of all."""
+        """What was served since the start: of one graph, of all graphs of a model, or of all, by version."""
+        prefix, wanted = "", None
+        if request.name:
+            key, prefix, one = self._repository.split(request.name)
+            # Says what is wrong with a name or version that is not there.
+            model = self._repository.model(key, "", request.version)
+            wanted = (
+                {self._repository.graph(request.name, request.version, field="name").name} if one else None
+            )
+            wanted = wanted or {graph.name for graph in model.graphs.values()}
         reply = pb.ModelStatisticsResponse()
-        if not request.name:
-            for graph in self._repository.graphs():
-                if request.version in ("", graph.artifact.version):
-                    reply.model_stats.append(_count(graph, graph.name))
-            return reply
-        _, prefix, _ = self._repository.split(request.name)
-        for graph in self._find_graphs(request.name, request.version):
-            reply.model_stats.append(_count(graph, f"{prefix}{graph.name}"))
+        for graph in self._repository.graphs():
+            version = graph.artifact.version
+            if (wanted is None or graph.name in wanted) and request.version in ("", version):
+                reply.model_stats.append(
+                    graph.batcher.statistics.to_message(f"{prefix}{graph.name}", version)
+                )
         return reply
 
     async def RepositoryIndex(
@@ -152,30 +156,23 @@ class InferenceServicer(NotOffered):
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Loads a model and answers when it is ready."""
-        await self._repository.load_model(self._strip(request.model_name), _read_version(request))
+        version = _read_version(request.parameters, "version")
+        await self._repository.load_model(_check_name(request.model_name), version)
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """Unloads a model."""
-        for key in request.parameters:
-            if key != "unload_dependents":
-                raise _refuse_parameter(key, "unload_dependents")
-        await self._repository.unload_model(self._strip(request.model_name))
+        # No model depends on another.
+        version = _read_version(request.parameters, "version", "unload_dependents")
+        await self._repository.unload_model(_check_name(request.model_name), version)
         return pb.RepositoryModelUnloadResponse()
 
     async def LogSettings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:
         """Changes what is sent, and tells all."""
         change_log_settings(request)
         return read_log_settings()
-
-    def _strip(self, name: str) -> str:
-        """A model's own name, without its service."""
-        bare = name.removeprefix(f"{self._repository.service}/")
-        if not bare:
-            raise InvalidArgument("model_name", expected="the name of a model", got="none")
-        return bare
 
     def _check_authorised(self, message: InferRequest, authorised: str) -> None:
         request = message.request if isinstance(message, InferMessage) else message
@@ -189,41 +186,33 @@ class InferenceServicer(NotOffered):
                 fix="open a stream for each model",
             )
 
-    def _find_graphs(self, name: str, version: str) -> Iterator[ServedGraph]:
-        """The graph of that name, or all graphs of the model of that name.
 
-        Raises:
-            NotFound, Unavailable: as `Repository.graph`.
-        """
-        key, _, graph = self._repository.split(name)
-        if graph:
-            yield self._repository.graph(name, version)
-            return
-        model = self._repository.model(key, "")
-        if version not in ("", model.artifact.version):
-            raise NotFound(f"version of model {key}", version, known=[model.artifact.version])
-        yield from model.graphs.values()
+def _check_name(name: str) -> str:
+    if not name:
+        raise InvalidArgument("model_name", expected="the name of a model", got="none")
+    return name
 
 
-def _count(graph: ServedGraph, name: str) -> pb.ModelStatistics:
-    return graph.batcher.statistics.to_message(name, graph.artifact.version)
+def _read_version(parameters: Mapping[str, pb.ModelRepositoryParameter], *known: str) -> str:
+    """The version that is meant, "" for none; no other parameters than those that are known."""
+    for key in sorted(parameters):
+        if key not in known:
+            raise _refuse_parameter(key, known)
+    parameter = parameters.get("version")
+    if parameter is None:
+        return ""
+    if (choice := parameter.WhichOneof("parameter_choice")) not in (None, "string_param"):
+        raise InvalidArgument('parameters["version"]', expected="a text as string_param", got=f"a {choice}")
+    return parameter.string_param
 
 
-def _read_version(request: pb.RepositoryModelLoadRequest) -> str:
-    """The version that is to be loaded, "" for the default one."""
-    for key in request.parameters:
-        if key != "version":
-            raise _refuse_parameter(key, "version")
-    parameter = request.parameters.get("version")
-    return "" if parameter is None else parameter.string_param
-
-
-def _refuse_parameter(key: str, known: str) -> SensoriumError:
+def _refuse_parameter(key: str, known: Iterable[str]) -> SensoriumError:
+    field = f'parameters["{key}"]'
     if key == "config" or key.startswith("file:"):
         return InvalidArgument(
-            f'parameters["{key}"]',
-            expected="none: models are served as their artifacts say",
+            field,
+            expected="none: a model is served as its artifact says",
             got="an override",
             fix="write an artifact of another version, or set SENSORIUM_<SERVICE>_INFERENCE__MODELS",
         )
-    return InvalidArgument(f'parameters["{key}"]', expected=f"only {known}", got="an unknown parameter")
+    return InvalidArgument(field, expected=f"only {', '.join(known)}", got="an unknown parameter")

@@ -1112,7 +1112,7 @@ class RepositoryModelUnloadRequest(google.protobuf.message.Message):
     """Required. Name of the model, without a graph. NOT_FOUND if unknown."""
     @property
     def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___ModelRepositoryParameter]:
-        """Optional. `unload_dependents` is taken and changes nothing: no model depends on another."""
+        """Optional. `version` (a text) unloads that version only. `unload_dependents` is taken and changes nothing: no model depends on another."""
 
     def __init__(
         self,

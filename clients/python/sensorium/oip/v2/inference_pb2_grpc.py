@@ -217,8 +217,8 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RepositoryModelLoad(self, request, context):
-        """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; UNAVAILABLE with the reason if it cannot be
-        loaded. Through the gateway for all replicas, with the scope `admin`.
+        """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; FAILED_PRECONDITION with the reason if it
+        is refused. Through the gateway for all replicas, with the scope `admin`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

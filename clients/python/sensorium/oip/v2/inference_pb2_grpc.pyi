@@ -556,8 +556,8 @@ class GRPCInferenceServiceStub(typing.Generic[_GRPCInferenceServiceServerLiveTyp
     """Lists the models of the repository and their states."""
 
     RepositoryModelLoad: _GRPCInferenceServiceRepositoryModelLoadType
-    """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; UNAVAILABLE with the reason if it cannot be
-    loaded. Through the gateway for all replicas, with the scope `admin`.
+    """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; FAILED_PRECONDITION with the reason if it
+    is refused. Through the gateway for all replicas, with the scope `admin`.
     """
 
     RepositoryModelUnload: _GRPCInferenceServiceRepositoryModelUnloadType
@@ -767,8 +767,8 @@ class GRPCInferenceServiceServicer(metaclass=abc.ABCMeta):
         request: sensorium.oip.v2.inference_pb2.RepositoryModelLoadRequest,
         context: _ServicerContext,
     ) -> typing.Union[sensorium.oip.v2.inference_pb2.RepositoryModelLoadResponse, collections.abc.Awaitable[sensorium.oip.v2.inference_pb2.RepositoryModelLoadResponse]]:
-        """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; UNAVAILABLE with the reason if it cannot be
-        loaded. Through the gateway for all replicas, with the scope `admin`.
+        """Loads a model, or looks for a newer version of one that is loaded. Answers when it is ready; FAILED_PRECONDITION with the reason if it
+        is refused. Through the gateway for all replicas, with the scope `admin`.
         """
 
     @abc.abstractmethod
