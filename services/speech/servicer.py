@@ -32,13 +32,19 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         self._bounds = bounds
         self._admission = ClipAdmission(bounds.max_clips)
         self._detectors = PerArtifact(
-            detector.Detector, rpc="DetectSpeech", preprocessing=detector.PREPROCESSING
+            detector.Detector, rpc="DetectSpeech", preprocessing=detector.PREPROCESSING, repository=repository
         )
         self._recognizers = PerArtifact(
-            recognizer.Recognizer, rpc="Transcribe", preprocessing=recognizer.PREPROCESSING
+            recognizer.Recognizer,
+            rpc="Transcribe",
+            preprocessing=recognizer.PREPROCESSING,
+            repository=repository,
         )
         self._voice_encoders = PerArtifact(
-            voice_encoder.VoiceEncoder, rpc="EmbedSpeaker", preprocessing=voice_encoder.PREPROCESSING
+            voice_encoder.VoiceEncoder,
+            rpc="EmbedSpeaker",
+            preprocessing=voice_encoder.PREPROCESSING,
+            repository=repository,
         )
 
     async def Transcribe(self, request: pb.TranscribeRequest, context: Context) -> pb.TranscribeResponse:
