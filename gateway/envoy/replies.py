@@ -50,6 +50,7 @@ def _grpc(reply: GatewayReply) -> Json:
             _header("grpc-status", str(reply.code.value[0])),
             _header("grpc-status-details-bin", details),
             *_retry_after(reply),
+            *_pushback(reply),
         ],
     }
 
@@ -133,6 +134,14 @@ def _retry_after(reply: GatewayReply) -> list[Json]:
     if reply.retry_after_s is None:
         return []
     return [_header("retry-after", str(max(1, round(reply.retry_after_s))))]
+
+
+def _pushback(reply: GatewayReply) -> list[Json]:
+    """As replicas say it, by gRFC A6: milliseconds until a client should try again, -1 for never."""
+    if reply.retry_after_s is not None:
+        return [_header("grpc-retry-pushback-ms", str(round(reply.retry_after_s * 1000)))]
+    exhausted = reply.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return [_header("grpc-retry-pushback-ms", "-1")] if exhausted else []
 
 
 def _header(key: str, value: str) -> Json:

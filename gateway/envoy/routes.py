@@ -64,6 +64,13 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
         "routes": routes,
         # What is kept of a request until it is answered, so that it can be sent again: all of it.
         "request_body_buffer_limit": mesh.limits.max_message_bytes,
+        # A replica's native front may not send the name that clients know. A refusal has no reply: its trailers are headers.
+        "response_headers_to_add": [
+            {
+                "header": {"key": "grpc-retry-pushback-ms", "value": "%RESP(x-sensorium-retry-pushback-ms)%"},
+                "append_action": "ADD_IF_ABSENT",
+            }
+        ],
     }
     if mesh.cors_origins:
         host["typed_per_filter_config"] = {CORS: allow_origins(mesh)}

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from sensorium.mesh.v1 import mesh_service_pb2
 
-from shared.errors import Unavailable
+from shared.errors import ResourceExhausted, Unavailable
 from tests.gateway.support.running import ROOT, Gateway, eventually, say
 from tests.gateway.support.toy import SERVICE, SayRequest, SayResponse, toy
 from tests.gateway.support.toy import say as answer
@@ -41,6 +41,27 @@ async def test_a_retry_finds_the_same_deadline(gateway: Gateway) -> None:
     assert len(seen) == 2
     assert seen[0] == seen[1]
     assert before_ms + 1900 <= seen[0] <= before_ms + 2900
+
+
+@pytest.mark.parametrize("front", ["native", "grpcio"])
+async def test_a_refusal_for_load_is_not_retried_and_tells_clients_when_to(
+    gateway: Gateway, front: str
+) -> None:
+    calls: list[str] = []
+
+    async def refuse(request: Any, context: Any) -> Any:
+        calls.append("Say")
+        raise ResourceExhausted("the toy", limit="1", retry_after_s=0.25)
+
+    async with (
+        gateway.replica(register=[toy(refuse)], front=front),
+        gateway.replica(register=[toy(refuse)], front=front),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await say(gateway)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "250"
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(("timeout", "expected_s"), [(None, 20), (5.0, 5), (3600.0, 30)])
