@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
+from shared.inference.batching.expiry import Expiry
 from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
 from shared.inference.batching.queue import Limits, Queue
@@ -82,6 +83,7 @@ class Batcher:
         self._shapes = ShapeRule(graph, name=name, max_batch_size=max_batch_size)
         self._model, self._version = model or name, version
         self._loop = asyncio.get_running_loop()
+        self._expiry = Expiry(self._loop, self._expire)
         self._limits = Limits(
             max_rows=max(max_batch_size, 1),
             max_cost=graph.batching.max_cost or math.inf,
@@ -186,7 +188,7 @@ class Batcher:
             priority=caller.priority if priority is None or priority < caller.priority else priority,
         )
         self._enter(item)
-        timer = self._loop.call_later(deadline.remaining_s(), self._expire, item)
+        self._expiry.add(item)
         try:
             answer = await item.future
         except asyncio.CancelledError:
@@ -195,7 +197,7 @@ class Batcher:
                 self._leave(item, Failure.CANCELLED)
             raise
         finally:
-            timer.cancel()
+            self._expiry.remove(item)
         if (report := current_report()) is not None:
             report.add(
                 answer.queue_s,
