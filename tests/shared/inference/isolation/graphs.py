@@ -23,9 +23,9 @@ HOURS = 4096
 
 
 def crashing(max_batch_size: int = 8) -> GraphDraft:
-    """y = x / -1, [N] to [N]: dividing LOWEST ends the process with SIGFPE."""
+    """y = -(x / -1), [N] to [N]: dividing LOWEST ends the process with SIGFPE."""
     return draft_graph(
-        [helper.make_node("Div", ["x", "minus"], ["y"])],
+        [helper.make_node("Div", ["x", "minus"], ["d"]), helper.make_node("Neg", ["d"], ["y"])],
         [Tensor("x", "INT64", (-1,))],
         [Tensor("y", "INT64", (-1,))],
         {"minus": np.array(-1)},
