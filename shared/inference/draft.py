@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inference.manifest import CARD, GOLDEN, MANIFEST, ArtifactError, Batching, Tensor
+from shared.inference.manifest import CARD, GOLDEN, MANIFEST, ArtifactError, Batching, Precision, Tensor
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class GraphDraft:
     """One graph's bytes, the file they go to, and its signature.
 
     `max_batch_size` is 0 where the first axis is no batch axis: such a graph runs alone and is never
-    concatenated. `batching` is what its items cost, and how those of unlike lengths share a run.
+    concatenated. `batching` is what its items cost, and how those of unlike lengths share a run. `precision` is
+    that of the content, `variants` are the same graph in others: precision -> (file name, content).
     """
 
     content: bytes
@@ -33,6 +34,8 @@ class GraphDraft:
     outputs: tuple[Tensor, ...]
     max_batch_size: int
     batching: Batching | None = None
+    precision: Precision | None = None
+    variants: Mapping[Precision, tuple[str, bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def collect_files(entry: Mapping[str, Any], draft: Draft) -> dict[str, bytes]:
     arrays: dict[str, Any] = {key: np.asarray(value) for key, value in sorted(draft.golden.items())}
     np.savez_compressed(golden, **arrays)
     parts = [(graph.file, graph.content) for graph in draft.graphs.values()]
+    parts += [variant for graph in draft.graphs.values() for variant in graph.variants.values()]
     parts += [(name, content) for name, content in draft.assets.values()]
     parts.append((GOLDEN, golden.getvalue()))
     if text := entry.get("card_text"):
@@ -81,6 +85,7 @@ def describe(entry: Mapping[str, Any], draft: Draft, files: Mapping[str, bytes])
                 "outputs": [_describe_tensor(tensor) for tensor in graph.outputs],
                 "max_batch_size": graph.max_batch_size,
                 **_describe_batching(graph.batching),
+                **_describe_precision(graph),
             }
             for name, graph in draft.graphs.items()
         },
@@ -112,6 +117,14 @@ def _describe_batching(batching: Batching | None) -> dict[str, Any]:
     """The field as far as it says anything."""
     said = batching.model_dump(mode="json", exclude_defaults=True) if batching is not None else {}
     return {"batching": said} if said else {}
+
+
+def _describe_precision(graph: GraphDraft) -> dict[str, Any]:
+    """The fields as far as they say anything."""
+    said: dict[str, Any] = {"precision": graph.precision} if graph.precision else {}
+    if graph.variants:
+        said["variants"] = {precision: name for precision, (name, _content) in graph.variants.items()}
+    return said
 
 
 def _round_trip(constants: Mapping[str, object]) -> Any:

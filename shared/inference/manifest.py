@@ -20,6 +20,10 @@ CARD = "card.md"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+# What weights and sums of a graph are held in; inputs and outputs are as its signature says.
+Precision = Literal["fp32", "fp16", "int8"]
+
+
 class ArtifactError(Exception):
     """An artifact cannot be read, checked or written; `reason` says which file or field, expected and got."""
 
@@ -90,6 +94,16 @@ class Graph(_Strict):
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     max_batch_size: int = Field(ge=0)
     batching: Batching = Batching()
+    precision: Precision | None = None  # of the file's weights and sums; None = not stated
+    variants: dict[Precision, Name] = {}  # files of the same graph and signature in other precisions
+
+    def find_precision(self, wanted: Precision | None) -> Precision | None:
+        """The precision in which it can run: the wanted one if there is a file of it, else that of its own file."""
+        return wanted if wanted in self.variants else self.precision
+
+    def find_file(self, precision: Precision | None) -> str:
+        """The file of a precision; its own where there is none, or none is asked for."""
+        return self.file if precision is None else self.variants.get(precision, self.file)
 
     @property
     def shapes_vary(self) -> bool:
@@ -99,7 +113,11 @@ class Graph(_Strict):
 
 
 class Tolerance(_Strict):
-    """How far from the golden outputs a provider may be: |got - golden| <= atol + rtol * |golden|."""
+    """How far from the golden outputs a provider may be: |got - golden| <= atol + rtol * |golden|.
+
+    Stated by provider (`CPUExecutionProvider`) for each graph's own file, and by provider and precision for its variants
+    (`CPUExecutionProvider/int8`).
+    """
 
     rtol: float = Field(ge=0)
     atol: float = Field(ge=0)
@@ -174,8 +192,14 @@ def check_manifest(manifest: Manifest) -> None:
             names = [tensor.name for tensor in tensors]
             if len(set(names)) != len(names):
                 raise ArtifactError(f"{MANIFEST}: graphs.{name}.{side}: expected distinct names, got {names}")
+        if graph.precision in graph.variants:
+            raise ArtifactError(
+                f"{MANIFEST}: graphs.{name}.variants: expected precisions other than its own file's, "
+                f"got {graph.precision}"
+            )
         _check_batching(f"{MANIFEST}: graphs.{name}.batching", graph)
     wanted = {graph.file for graph in manifest.graphs.values()} | set(manifest.assets.values()) | {GOLDEN}
+    wanted |= {file for graph in manifest.graphs.values() for file in graph.variants.values()}
     if missing := sorted(wanted - manifest.files.keys()):
         raise ArtifactError(f"{MANIFEST}: files: expected a digest of every file, got none of {missing[0]!r}")
 

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.inference.isolation.settings import IsolationSettings
+from shared.inference.manifest import Precision
+from shared.inference.session.providers import complete_name
 from shared.settings import Settings, state_dir
 
 
@@ -32,7 +34,11 @@ class ModelSettings(Settings):
     """
 
     providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
-    """ONNX Runtime's execution providers, best first; those that are missing or fail here are passed over."""
+    """ONNX Runtime's execution providers, best first, e.g. `tensorrt,cuda,openvino,cpu`; those that are missing, fail here
+    or can run nothing of a graph are passed over."""
+    precision: Precision | None = None
+    """`fp32`, `fp16` or `int8`, for artifacts that carry their graphs in several; unset, or where there is none of it, a
+    graph's own file runs."""
     version: str = Field(default="latest", min_length=1)
     """Version that answers where a request names none: `latest` is the newest that is ready, any other is that one only."""
     ready_versions: int = Field(default=1, ge=1, le=16)
@@ -59,6 +65,11 @@ class ModelSettings(Settings):
     """Most bytes of answers that are kept for equal requests; 0 = none. All callers share them, and by measuring time one
     can find out what another has asked."""
 
+    @field_validator("providers")
+    @classmethod
+    def _complete_providers(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(complete_name(name) for name in names)
+
 
 class InferenceSettings(ModelSettings):
     """How a service's models are found and loaded, and what holds for each where it has nothing of its own; frozen."""
@@ -80,6 +91,9 @@ class InferenceSettings(ModelSettings):
     """How often the models' folder is looked at for versions that came or went; 0 = never."""
     isolation: IsolationSettings = IsolationSettings()
     """When a run counts as hanging, and how long what a model has done counts against it."""
+
+    graph_cache_bytes: int = Field(default=4_000_000_000, ge=0)
+    """Most bytes of optimised graphs that are kept in the state folder, for all services; 0 = none."""
 
     def find_models_dir(self, service: str) -> Path:
         """Folder of a service's models: as set, else in the state folder."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from shared.inference.artifact import Artifact, ArtifactError, Graph
 from shared.inference.datatypes import NUMPY_TYPES, Array
-from shared.inference.manifest import Tolerance
+from shared.inference.manifest import Precision, Tolerance
 from shared.inference.session.session import RunError, Session
 
 # The provider whose tolerance holds for those that the artifact says nothing of.
@@ -36,6 +36,8 @@ class LoadedGraph:
     signature: Graph
     session: Session
     max_batch_size: int  # rows that may really run together; 0 = no batch axis
+    precision: Precision | None = None  # of the file that runs; None = not stated
+    batch_wide: bool = False  # whether it quantizes over all rows of a run
 
 
 def check_golden(
@@ -56,16 +58,25 @@ def check_golden(
             f"golden.npz: graph {key!r}: expected inputs {sorted(names)} and at least one output, "
             f"got inputs {sorted(inputs)} and outputs {sorted(expected)}"
         )
-    tolerances = artifact.manifest.golden.tolerance
-    tolerance = tolerances.get(graph.session.provider) or tolerances.get(_REFERENCE_PROVIDER)
-    if tolerance is None:
-        raise GoldenError(
-            f"artifact.json: golden.tolerance: expected one for {graph.session.provider}, got none"
-        )
+    tolerance = _find_tolerance(artifact, graph)
     _compare(key, graph, inputs, expected, tolerance, "")
     if _can_double(graph, inputs):
         _compare(key, graph, _double(inputs), _double(expected), tolerance, " in a batch with its copy")
     return inputs
+
+
+def _find_tolerance(artifact: Artifact, graph: LoadedGraph) -> Tolerance:
+    """What is stated for the provider, else for the reference; a variant needs a statement of its own precision."""
+    stated = artifact.manifest.golden.tolerance
+    own = graph.precision in (None, graph.signature.precision)
+    suffix = "" if own else f"/{graph.precision}"
+    for provider in (graph.session.provider, _REFERENCE_PROVIDER):
+        if (tolerance := stated.get(f"{provider}{suffix}")) is not None:
+            return tolerance
+    raise GoldenError(
+        f"artifact.json: golden.tolerance: expected one for {graph.session.provider}{suffix}, "
+        f"got those for {', '.join(sorted(stated)) or 'none'}"
+    )
 
 
 def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> int:

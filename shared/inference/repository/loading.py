@@ -16,9 +16,11 @@ from shared.inference.datatypes import Array
 from shared.inference.isolation.isolation import Isolation
 from shared.inference.repository.golden import LoadedGraph, check_golden
 from shared.inference.repository.room import check_room, measure_room
+from shared.inference.session.graph_cache import GraphCache
 from shared.inference.session.session import Session, quantizes_over_batch
-from shared.inference.settings import InferenceSettings
+from shared.inference.settings import InferenceSettings, ModelSettings
 from shared.rpc.allocator import give_back_free_memory
+from shared.settings import state_dir
 from shared.telemetry.logging import get_logger
 
 _log = get_logger("inference")
@@ -60,7 +62,11 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
     check_room(artifact, measure_room())
     verify(artifact)
     with isolation.loading(*named):
-        graphs = {key: _load_graph(artifact, key, settings) for key in artifact.graphs}
+        own = settings.for_model(artifact.name, artifact.digest)
+        cache = None
+        if settings.graph_cache_bytes:
+            cache = GraphCache(state_dir() / "optimized", max_bytes=settings.graph_cache_bytes)
+        graphs = {key: _load_graph(artifact, key, own, cache) for key in artifact.graphs}
         inputs: dict[str, Mapping[str, Array]] = {}
         if settings.golden_check:
             golden = artifact.read_golden()
@@ -70,23 +76,37 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
     return LoadedModel(artifact, graphs, inputs)
 
 
-def _load_graph(artifact: Artifact, key: str, settings: InferenceSettings) -> LoadedGraph:
-    signature, file = artifact.graphs[key], artifact.graph_file(key)
+def _load_graph(
+    artifact: Artifact, key: str, settings: ModelSettings, cache: GraphCache | None
+) -> LoadedGraph:
+    signature = artifact.graphs[key]
+    precision = signature.find_precision(settings.precision)
+    file = artifact.folder / signature.find_file(precision)
     session = Session(
         file,
         settings.providers,
         settings.intra_op_threads,
         spinning=settings.spinning,
         shapes_vary=signature.shapes_vary,
+        precision=precision,
+        cache=cache,
+        digest=artifact.digest,
     )
-    if session.fallback:
-        _log.warning("execution provider fell back", model=artifact.name, graph=key, reason=session.fallback)
+    where = {"model": artifact.name, "graph": key}
+    if session.choice.passed_over:
+        provider, reason = session.provider, session.choice.explanation
+        _log.warning("execution provider fell back", **where, provider=provider, reason=reason)
+    if settings.precision not in (None, precision):
+        _log.warning(
+            "precision is not to be had", **where, wanted=settings.precision, got=precision or "as exported"
+        )
     session.check_signature(signature)
     max_batch_size = signature.max_batch_size
-    if max_batch_size > 1 and quantizes_over_batch(file):
+    batch_wide = quantizes_over_batch(file)
+    if max_batch_size > 1 and batch_wide:
         # One scale over the whole batch: a row's answer would depend on who came with it.
-        _log.info("graph quantizes over its batch, runs row by row", model=artifact.name, graph=key)
+        _log.info("graph quantizes over its batch, runs row by row", **where)
         max_batch_size = 1
     if max_batch_size and settings.max_batch_size:
         max_batch_size = min(max_batch_size, settings.max_batch_size)
-    return LoadedGraph(signature, session, max_batch_size)
+    return LoadedGraph(signature, session, max_batch_size, precision, batch_wide)

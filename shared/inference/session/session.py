@@ -1,69 +1,42 @@
 """One graph in ONNX Runtime: how it is opened, run and what its failures say.
 
-Here: session options, execution providers, the check of the file's signature. Not here: batches, queues,
-threads.
+Here: running, memory, the check of the file's signature. Not here: how a session is opened (`opening.py`), batches,
+queues.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
-import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from shared.inference.datatypes import NUMPY_TYPES, ONNX_TYPES, Array
 from shared.inference.manifest import Graph, Tensor
 from shared.inference.session.bf16 import run_bf16
+from shared.inference.session.binding import run_bound
+from shared.inference.session.failure import ERRORS, RunError, SessionError
+from shared.inference.session.graph_cache import GraphCache
+from shared.inference.session.opening import Opening, open_graph, open_optimized, write_optimized
+from shared.inference.session.providers import CPU
+from shared.telemetry.logging import get_logger
+
+__all__ = ["RunError", "RunOptions", "Session", "SessionError", "quantizes_over_batch"]
+
+_log = get_logger("inference")
 
 RunOptions: TypeAlias = onnxruntime.RunOptions
 
-# What ONNX Runtime raises: each of its status codes is a class of its own, without a common parent.
-_ERRORS: tuple[type[Exception], ...] = tuple(
-    getattr(onnxruntime_errors, name)
-    for name in (
-        "EPFail",
-        "EngineError",
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "ModelLoaded",
-        "NoModel",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
-)
-_CPU = "CPUExecutionProvider"
 # Operators that take one scale over the whole batch, so that a row's answer would depend on its batch-mates.
 _BATCH_WIDE = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul", b"DynamicQuantizeLSTM")
-# How much of ONNX Runtime's text a caller may see.
-_REASON_CHARACTERS = 200
-_OUT_OF_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|out of memory", re.IGNORECASE)
-# "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code … Status Message: <what we want>"
-_STATUS_MESSAGE = re.compile(r"^.*?Status Message: ", re.DOTALL)
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-# "/path/reshape_helper.h:47 onnxruntime::ReshapeHelper::ReshapeHelper(…) input_shape_size == size was false.
-# <what we want>"
-_SOURCE_LINE = re.compile(r"^\S+\.(?:cc|h|cpp|hpp):\d+ .*? was false\. ", re.DOTALL)
-
-
-class SessionError(Exception):
-    """A graph cannot be opened, or its file is not what artifact.json says; the text is the reason."""
-
-
-class RunError(Exception):
-    """A run failed. The text is what ONNX Runtime said of the values, without its own code's names."""
-
-    def __init__(self, reason: str, *, out_of_memory: bool) -> None:
-        super().__init__(reason)
-        self.out_of_memory = out_of_memory
+# The optimised graph is kept where opening it, its digest checked, takes at most this share of the time.
+_PAYS = 0.9
 
 
 class Session:
@@ -72,54 +45,51 @@ class Session:
     def __init__(
         self,
         file: Path,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
         intra_op_threads: int = 1,
         *,
         spinning: bool = False,
         shapes_vary: bool = False,
+        precision: str | None = None,
+        cache: GraphCache | None = None,
+        digest: str = "",
     ) -> None:
         """Open a graph.
 
-        `providers` are tried in order; those that this build or machine lacks are passed over, see
-        `fallback`. With `spinning`, idle threads of the session wait in a loop instead of sleeping.
-        `shapes_vary` is `Graph.shapes_vary`: whether runs differ in more than their rows.
+        `providers` are tried in order; those that this build or machine lacks are passed over, see `choice`.
+        With `spinning`, idle threads of the session wait in a loop instead of sleeping.
+        `shapes_vary` is `Graph.shapes_vary`: whether runs differ in more than their rows. `precision` is told
+        to providers that can compute in another than the file's. `cache` holds optimised graphs of artifacts by
+        their `digest`.
 
         Raises:
             SessionError: the file cannot be read as a graph, or no provider can run it.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = intra_op_threads
-        # Graphs run node after node; more inter-op threads would only contend with the intra-op ones.
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        # A plan per shape lays a run out as one block, which the blocks kept of other shapes seldom fit. Over
-        # 90 pages of all sizes the text detector and reader kept 1.35 GB and grew with plans, 0.85 GB without,
-        # at 0 to 8 % more CPU; graphs whose rows alone differ would pay 5 to 9 % for little.
-        options.enable_mem_pattern = not shapes_vary
-        # Failures come back as exceptions; ONNX Runtime's own log to stderr would repeat them.
-        options.log_severity_level = 4
-        available = onnxruntime.get_available_providers()
-        usable = [name for name in providers if name in available]
-        if not usable:
-            raise SessionError(
-                f"no execution provider: expected one of {', '.join(available)}, got {', '.join(providers)}"
-            )
-        try:
-            self._session = onnxruntime.InferenceSession(str(file), options, providers=usable)
-        except _ERRORS as error:
-            raise SessionError(f"{file.name} cannot be opened: {_shorten(str(error))}") from error
-        # A failed provider must not be swapped for another in the middle of a call, unseen.
-        self._session.disable_fallback()
-        self.provider: str = self._session.get_providers()[0]
-        self.fallback: str = (
-            f"{providers[0]} is not usable here, runs on {self.provider}"
-            if self.provider != providers[0]
-            else ""
+        self._file = file
+        self._opening = Opening(
+            providers=tuple(providers),
+            threads=intra_op_threads,
+            spinning=spinning,
+            shapes_vary=shapes_vary,
+            precision=precision,
+            cache=cache,
+            digest=digest,
         )
+        opened = open_graph(file, self._opening)
+        self._session = opened.session
+        self._cached, self._cpu_s = opened.cached, opened.cpu_s
+        self.choice = opened.choice
+        self.provider: str = opened.choice.provider
+        self.threads: int = intra_op_threads
+        self.from_cache: bool = opened.from_cache
         self.inputs = tuple(_read_tensor(argument) for argument in self._session.get_inputs())
         self.outputs = tuple(_read_tensor(argument) for argument in self._session.get_outputs())
         self._bf16_inputs = frozenset(tensor.name for tensor in self.inputs if tensor.dtype == "BF16")
         self._has_bf16 = bool(self._bf16_inputs) or any(tensor.dtype == "BF16" for tensor in self.outputs)
+        # Text lies in no memory of a device.
+        self._binds = self.provider != CPU and all(
+            tensor.dtype != "BYTES" for tensor in (*self.inputs, *self.outputs)
+        )
         self.plans_memory: bool = self._session.get_session_options().enable_mem_pattern
 
     def run(
@@ -132,13 +102,23 @@ class Session:
         Raises:
             RunError: the graph failed on these values.
         """
+        return self._run(self._session, inputs, outputs, options)
+
+    def _run(
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        options: RunOptions | None = None,
+    ) -> list[Array]:
         try:
             if self._has_bf16:
-                return run_bf16(self._session, inputs, outputs, options, self._bf16_inputs)
-            return self._session.run(outputs, inputs, options)  # type: ignore[no-any-return]
-        except _ERRORS as error:
-            text = str(error)
-            raise RunError(_shorten(text), out_of_memory=bool(_OUT_OF_MEMORY.search(text))) from error
+                return run_bf16(session, inputs, outputs, options, self._bf16_inputs)
+            if self._binds:
+                return run_bound(session, inputs, outputs, options)
+            return session.run(outputs, inputs, options)  # type: ignore[no-any-return]
+        except ERRORS as error:
+            raise RunError.explain(error) from error
 
     def close(self) -> None:
         """Free the graph's weights and all memory of its runs, whoever still names this object. Blocks, up to 20 ms.
@@ -156,7 +136,7 @@ class Session:
         at rest, not for every run. The first block that a session ever took stays, which holds its weights or
         what the golden outputs needed. Sessions of other providers keep what they have.
         """
-        if self.provider != _CPU or any(tensor.dtype not in NUMPY_TYPES for tensor in self.inputs):
+        if self.provider != CPU or any(tensor.dtype not in NUMPY_TYPES for tensor in self.inputs):
             return
         smallest: dict[str, Array] = {
             tensor.name: np.full(
@@ -171,6 +151,35 @@ class Session:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with contextlib.suppress(RunError):  # it says that it was told to end
             self.run(smallest, [tensor.name for tensor in self.outputs], options)
+
+    def keep_optimized(self, inputs: Mapping[str, Array]) -> None:
+        """Keep the graph as ONNX Runtime has optimised it for the next start, if that pays. Blocks, up to seconds.
+
+        Done once, by measuring: kept is what gives, on `inputs`, bit for bit what this session gives, and opens in
+        less CPU time. A failure is logged; the session is not touched.
+        """
+        cached = self._cached
+        if cached is None or self.provider != CPU or self.from_cache or cached.is_known:
+            return
+        try:
+            with cached.writing() as path:
+                write_optimized(self._file, self._opening, path)
+                begun_s = time.thread_time()
+                with path.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                session = open_optimized(path, self._opening)
+                cpu_s = time.thread_time() - begun_s
+                facts = {"plain_s": round(self._cpu_s, 4), "cached_s": round(cpu_s, 4)}
+                names = [tensor.name for tensor in self.outputs]
+                if not _equal_bits(self._run(session, inputs, names), self.run(inputs, names)):
+                    cached.refuse("its outputs differ", facts)
+                elif cpu_s > _PAYS * self._cpu_s:
+                    cached.refuse("it does not open faster", facts)
+                else:
+                    cached.keep(path, sha256, facts)
+                _log.info("graph optimised", file=self._file.name, **facts)
+        except (OSError, SessionError, RunError) as error:
+            _log.warning("optimised graph is not kept", file=self._file.name, reason=str(error))
 
     def check_signature(self, graph: Graph) -> None:
         """Compare the file's inputs and outputs with what artifact.json says of them.
@@ -212,6 +221,14 @@ def quantizes_over_batch(file: Path) -> bool:
     return False
 
 
+def _equal_bits(ones: Sequence[Array], others: Sequence[Array]) -> bool:
+    return all(
+        one.shape == other.shape
+        and (np.array_equal(one, other) if one.dtype.hasobject else one.tobytes() == other.tobytes())
+        for one, other in zip(ones, others, strict=True)
+    )
+
+
 def _read_tensor(argument: Any) -> Tensor:
     """ONNX Runtime's description of a tensor; named axes are dynamic."""
     # A scalar may have no shape; a type outside the protocol keeps ONNX Runtime's name and fits no stated
@@ -231,9 +248,3 @@ def _fits(stated: tuple[int, ...], present: tuple[int, ...]) -> bool:
     return len(stated) == len(present) and all(
         -1 in (ours, theirs) or ours == theirs for ours, theirs in zip(stated, present, strict=True)
     )
-
-
-def _shorten(text: str) -> str:
-    text = _PREFIX.sub("", _STATUS_MESSAGE.sub("", text))
-    text = _SOURCE_LINE.sub("", text).strip()
-    return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]}…"

@@ -32,8 +32,8 @@ def save(folder: Path, draft: GraphDraft) -> Path:
 def test_providers_that_are_missing_are_passed_over_and_said(tmp_path: Path) -> None:
     session = Session(save(tmp_path, linear()), ("CUDAExecutionProvider", "CPUExecutionProvider"))
     assert session.provider == "CPUExecutionProvider"
-    assert "CUDAExecutionProvider is not usable here" in session.fallback
-    assert Session(save(tmp_path, linear())).fallback == ""
+    assert session.choice.explanation == "CUDAExecutionProvider: not in this build of ONNX Runtime"
+    assert Session(save(tmp_path, linear())).choice.explanation == ""
 
 
 def test_no_usable_provider_lists_those_there_are(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""What goes wrong with a session, in words that a user can read.
+
+Here: the two exceptions, what ONNX Runtime raises, and its texts without its own code's names.
+"""
+
+from __future__ import annotations
+
+import re
+
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+
+# What ONNX Runtime raises: each of its status codes is a class of its own, without a common parent.
+ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(onnxruntime_errors, name)
+    for name in (
+        "EPFail",
+        "EngineError",
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "ModelLoaded",
+        "NoModel",
+        "NoSuchFile",
+        "NotImplemented",
+        "RuntimeException",
+    )
+)
+# How much of ONNX Runtime's text a caller may see.
+_REASON_CHARACTERS = 200
+_OUT_OF_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|out of memory", re.IGNORECASE)
+# "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code … Status Message: <what we want>"
+_STATUS_MESSAGE = re.compile(r"^.*?Status Message: ", re.DOTALL)
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+# "/path/reshape_helper.h:47 onnxruntime::ReshapeHelper::ReshapeHelper(…) input_shape_size == size was false.
+# <what we want>", and "/path/onnxruntime_pybind_state.cc:729 void onnxruntime::python::Register(…) <what we want>"
+_SOURCE_LINE = re.compile(r"^\S+\.(?:cc|h|cpp|hpp):\d+ (?:.*? was false\. |[^()]*\([^()]*\) )", re.DOTALL)
+
+
+class SessionError(Exception):
+    """A graph cannot be opened, or its file is not what artifact.json says; the text is the reason."""
+
+
+class RunError(Exception):
+    """A run failed. The text is what ONNX Runtime said of the values, without its own code's names."""
+
+    def __init__(self, reason: str, *, out_of_memory: bool) -> None:
+        super().__init__(reason)
+        self.out_of_memory = out_of_memory
+
+    @classmethod
+    def explain(cls, error: Exception) -> RunError:
+        """The error of a run, made of what ONNX Runtime raised."""
+        text = str(error)
+        return cls(shorten(text), out_of_memory=bool(_OUT_OF_MEMORY.search(text)))
+
+
+def shorten(text: str) -> str:
+    """What ONNX Runtime says of the matter itself, at most some 200 characters."""
+    text = _PREFIX.sub("", _STATUS_MESSAGE.sub("", text))
+    text = _SOURCE_LINE.sub("", text).strip()
+    return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]}…"
