@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,86 +13,26 @@ from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
 from sensorium.oip.v2 import model_config_pb2 as config_pb
 
-from shared.inference.artifact import Artifact
 from shared.inference.datatypes import (
     CONTENTS_FIELDS,
     NUMPY_TYPES,
     decode_contents,
     decode_raw,
-    encode_contents,
     encode_raw,
 )
-from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
-from tests.shared.inference.graphs import WEIGHTS, identity, linear, picky, two_of_each, write_model
+from tests.shared.inference.graphs import WEIGHTS, identity, linear, write_model
+from tests.shared.inference.oip.served import TIMEOUT_S, Oip, get_violations, line, served, tensor, wanted
 from tests.support.serving import get_details, get_status, serving
 from tests.support.waiting import within
-
-TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class Oip:
-    """A served repository: its stub, and what was written into it."""
-
-    stub: pb_grpc.GRPCInferenceServiceStub
-    repository: Repository
-    artifacts: dict[str, Artifact]
-
-    async def infer(self, **fields: Any) -> pb.ModelInferResponse:
-        return await self.stub.ModelInfer(pb.ModelInferRequest(**fields), timeout=TIMEOUT_S)
-
-
-@asynccontextmanager
-async def served(models_dir: Path, front: str = "native", catalog: Any = None) -> AsyncIterator[Oip]:
-    artifacts = {
-        "line": write_model(models_dir, "line", linear()),
-        "pair": write_model(
-            models_dir, "pair", sums=two_of_each(), picks=replace(picky(), file="picks.onnx")
-        ),
-    }
-    settings = InferenceSettings(intra_op_threads=1)
-    repository = Repository(models_dir, "test", settings, catalog or {})
-    await within(repository.load_all())
-    servicer = InferenceServicer(repository, server_version="1.2.3")
-    async with serving(lambda server: add_to_server(servicer, server), front=front) as running:
-        yield Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, artifacts)
-    await within(repository.close())
 
 
 @pytest.fixture
 async def oip(tmp_path: Path) -> AsyncIterator[Oip]:
     async with served(tmp_path) as running:
         yield running
-
-
-def tensor(name: str, array: np.ndarray[Any, Any], datatype: str = "FP32", *, typed: bool = False) -> Any:
-    sent = pb.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=array.shape)
-    if typed:
-        encode_contents(datatype, array, sent.contents)
-    return sent
-
-
-def line(rows: int = 1, **fields: Any) -> dict[str, Any]:
-    """A right request for the model `line`; fields replace its own."""
-    x = np.ones((rows, 16), np.float32)
-    return {
-        "model_name": "line",
-        "inputs": [tensor("x", x)],
-        "raw_input_contents": [x.tobytes()],
-        **fields,
-    }
-
-
-async def get_violations(oip: Oip, **fields: Any) -> dict[str, str]:
-    """Field -> description of a refused request."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await oip.infer(**fields)
-    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    details = get_details(get_status(refused.value))
-    return {violation.field: violation.description for violation in details["BadRequest"].field_violations}
 
 
 async def test_a_call_is_answered_on_both_fronts(tmp_path: Path, front: str) -> None:
@@ -209,11 +147,11 @@ async def test_outputs_come_as_asked_for(oip: Oip) -> None:
     }
     reply = await oip.infer(**request)
     assert [output.name for output in reply.outputs] == ["sum", "difference"]
-    wanted = [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in ("difference", "sum")]
-    reply = await oip.infer(**request, outputs=wanted)
+    both = [wanted("difference"), wanted("sum")]
+    reply = await oip.infer(**request, outputs=both)
     assert [output.name for output in reply.outputs] == ["difference", "sum"]
     assert np.frombuffer(reply.raw_output_contents[0], np.float32).tolist() == [-1, -1]
-    reply = await oip.infer(**request, outputs=wanted[:1])
+    reply = await oip.infer(**request, outputs=both[:1])
     assert [output.name for output in reply.outputs] == ["difference"]
 
 
@@ -222,10 +160,6 @@ RAW = X.tobytes()
 INT = pb.InferParameter(int64_param=3)
 YES = pb.InferParameter(bool_param=True)
 TEXT = pb.InferParameter(string_param="r")
-
-
-def wanted(name: str, **parameters: pb.InferParameter) -> Any:
-    return pb.ModelInferRequest.InferRequestedOutputTensor(name=name, parameters=parameters)
 
 
 @pytest.mark.parametrize(

@@ -870,7 +870,7 @@ class ModelStatistics(google.protobuf.message.Message):
     last_inference: builtins.int
     """When it ran last, in milliseconds since 1970."""
     inference_count: builtins.int
-    """Rows that were answered, out of the cache as well: a call with a batch of 64 counts 64."""
+    """Rows that were answered by a run: a call with a batch of 64 counts 64, one that is answered out of the cache 0."""
     execution_count: builtins.int
     """Times the model ran: a batch counts 1, an answer out of the cache 0."""
     @property
