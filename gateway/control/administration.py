@@ -80,7 +80,7 @@ class AdministrationServicer:
     async def unload(
         self, request: pb.RepositoryModelUnloadRequest, context: Any
     ) -> pb.RepositoryModelUnloadResponse:
-        """Unloads a model on every replica of its service; returns when all of them say that it is gone."""
+        """Unloads a model on every replica of its service; returns when calls for it reach none of them."""
         service, model = self._find(request.model_name)
         deadline = current_deadline()
         request.model_name = model
@@ -90,9 +90,10 @@ class AdministrationServicer:
         await self._wait(
             lambda catalog: (
                 not any(
-                    model in replica.ready_names
+                    one.rpartition("@")[0] == model
                     for replica in catalog.replicas
                     if replica.service == service and replica.endpoint in done
+                    for one in replica.ready_versions | (replica.rotation.models or frozenset())
                 )
             ),
             _soon(deadline),

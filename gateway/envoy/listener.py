@@ -18,6 +18,8 @@ _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_man
 _SLACK_BYTES = 64 * 1024
 # Bytes a caller may have in flight on one call before the gateway takes them, and on one connection.
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 1 << 20, 4 << 20
+# By how much the routes' bounds come before those of the whole listener.
+_GRACE_S = 5.0
 # A replica's own front takes 16 KiB of headers; more would be refused there, and be held against it.
 _MAX_HEADERS_KIB = 16
 # Read-only paths of the admin interface: everything else of it changes things, and stays on its socket.
@@ -60,9 +62,9 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
         "server_name": "sensorium",
         "max_request_headers_kb": _MAX_HEADERS_KIB,
         "request_headers_timeout": "10s",
-        # The last bound on a request that never ends. That of a single message is its first route's, which is chosen before
-        # the model is known.
-        "request_timeout": f"{max(longest_s(mesh), longest_stream_s(mesh)):g}s",
+        # The last bound on a request that never ends, behind those of its routes: the first one is chosen before the model
+        # is known, and says how long a message may take to come.
+        "request_timeout": f"{max(longest_s(mesh), longest_stream_s(mesh)) + _GRACE_S:g}s",
         # Above every deadline: a call ends by its deadline, an abandoned one by this.
         "stream_idle_timeout": f"{longest_s(mesh) + 10:.0f}s",
         "common_http_protocol_options": {

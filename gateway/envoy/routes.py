@@ -40,6 +40,8 @@ _RETRY_UNSEEN = "connect-failure,refused-stream"
 _RETRY_ALL = f"{_RETRY_UNSEEN},unavailable,reset"
 # Draws until one is found that was not tried before; more than any set has replicas on one machine.
 _MAX_DRAWS = 20
+# From a stream's deadline to its end by force.
+_GRACE_S = 2.0
 
 
 def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
@@ -180,12 +182,7 @@ def _versioned(version: str) -> Json:
 def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str], method: Method) -> Json:
     """method: any of those that `match` takes, which are of one kind."""
     timeouts = service.timeouts or mesh.timeouts
-    stream: Json = {}
-    limit_s = timeouts.max_s
-    if method.client_streaming:
-        limit_s = timeouts.stream_s
-        # Its own bound is the one on how long it lasts, busy or not.
-        stream["idle_timeout"] = f"{limit_s:g}s"
+    stream = method.client_streaming
     return {
         "match": {**match, "grpc": {}},
         "route": {
@@ -194,9 +191,8 @@ def _to_service(mesh: Mesh, service: Service, match: Json, subset: dict[str, str
             # The caller's own may be one that a replica's front cannot read, and is of no use to it.
             "host_rewrite_literal": service.name,
             # What went out on a stream cannot be taken back, and is not kept to be sent again.
-            "retry_policy": _retry(mesh.retries, method.repeatable and not method.client_streaming),
-            **_deadline(limit_s),
-            **stream,
+            "retry_policy": _retry(mesh.retries, method.repeatable and not stream),
+            **(_stream_end(timeouts.stream_s) if stream else _deadline(timeouts.max_s)),
         },
         "typed_per_filter_config": {RBAC_BY_MODEL: allow(service.required_scope)},
     }
@@ -224,6 +220,13 @@ def _deadline(max_s: float) -> Json:
         "timeout": "0s",
         "max_stream_duration": {"max_stream_duration": limit, "grpc_timeout_header_max": limit},
     }
+
+
+def _stream_end(limit_s: float) -> Json:
+    # Its one bound is on how long it lasts, busy or not. Once answers flow a cut from here would look like a broken stream:
+    # the replica, which has the same deadline, goes first and says what it was.
+    limit = f"{limit_s + _GRACE_S:g}s"
+    return {"timeout": "0s", "idle_timeout": limit, "max_stream_duration": {"max_stream_duration": limit}}
 
 
 def _retry(retries: Retries, repeatable: bool) -> Json:

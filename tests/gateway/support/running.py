@@ -163,7 +163,7 @@ class Gateway:
         return mint(
             self.key,
             subject=subject,
-            scopes=scopes or ("toy", "vision", "mesh"),
+            scopes=scopes or ("toy", "vision", "mesh", "admin"),
             lifetime_s=lifetime_s,
             **more,
         )

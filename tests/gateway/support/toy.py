@@ -129,6 +129,12 @@ class Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
             raw_output_contents=request.raw_input_contents,
         )
 
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> Any:
+        async for request in requests:
+            yield inference_pb2.ModelStreamInferResponse(
+                infer_response=await self.ModelInfer(request, context)
+            )
+
     async def ModelReady(self, request: Any, context: Any) -> Any:
         return inference_pb2.ModelReadyResponse(ready=True)
 
