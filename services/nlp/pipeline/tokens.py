@@ -1,10 +1,9 @@
-"""From texts to the token numbers that a model reads, and to rows of equal length.
+"""From texts to the token numbers that a model reads.
 
-Lives here: the tokenizer (the `tokenizers` library's, from the artifact's file), truncation, padding. Not here: running
-the model.
+Lives here: the tokenizer (the `tokenizers` library's, from the artifact's file), truncation. Not here: running the model,
+and which texts run together, filled up to one length (the model's batcher).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +11,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
-# Rows are padded to a multiple of this, so that texts of different callers have equal shapes and batch together. A text
-# of one token more or less costs the same anyway: the kernels work in tiles of this size.
-PAD_MULTIPLE = 16
-# A run takes no longer for being split, and a short text of another caller gets its turn between two runs of a long list.
-RUN_TOKENS = 512
 # A text is mostly tokenized for nothing where the model reads only its beginning, and 20,000 Chinese characters take 0.1 s:
 # this many characters per token that the model reads are tried first. English has four to five.
 HEAD_CHARACTERS_PER_TOKEN = 8
@@ -31,11 +25,6 @@ class Tokens:
     ids: tuple[int, ...]
     truncated: bool
 
-    @property
-    def padded_length(self) -> int:
-        """Columns of this text's row."""
-        return -(-len(self.ids) // PAD_MULTIPLE) * PAD_MULTIPLE
-
 
 class TokenRule(BaseModel):
     """The model's limits and marks, as its constants state them."""
@@ -43,7 +32,6 @@ class TokenRule(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_tokens: int = Field(ge=3)
-    pad_id: int
     sep_id: int
 
 
@@ -93,23 +81,7 @@ class TextTokenizer:
         return ids
 
 
-def make_rows(texts: Sequence[Tokens], rule: TokenRule) -> dict[str, NDArray[np.int64]]:
-    """Pad texts of one `padded_length` to `input_ids` and `attention_mask`, both int64 [N, padded_length]."""
-    ids = np.full((len(texts), texts[0].padded_length), rule.pad_id, np.int64)
-    mask = np.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, : len(text.ids)] = text.ids
-        mask[row, : len(text.ids)] = 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def group_rows(texts: Sequence[Tokens], max_rows: int) -> list[list[int]]:
-    """Group the indices of texts of one `padded_length` for a run each, shortest first, within `max_rows` and a budget."""
-    by_length: dict[int, list[int]] = {}
-    for index, text in enumerate(texts):
-        by_length.setdefault(text.padded_length, []).append(index)
-    groups = []
-    for length, indices in sorted(by_length.items()):
-        rows = max(1, min(max_rows, RUN_TOKENS // length))
-        groups += [indices[start : start + rows] for start in range(0, len(indices), rows)]
-    return groups
+def make_row(text: Tokens) -> dict[str, NDArray[np.int64]]:
+    """One text as the model takes it: `input_ids` and `attention_mask`, both int64 [1, tokens]."""
+    ids = np.array([text.ids], np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}

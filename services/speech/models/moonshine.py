@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.inference.artifact import Draft, GraphDraft, Tensor
+from shared.inference.manifest import Batching, Cost
 
 ENCODER_MEMBER = "moonshine_voice/assets/tiny-en/encoder_model.ort"
 DECODER_MEMBER = "moonshine_voice/assets/tiny-en/decoder_model_merged.ort"
@@ -56,6 +57,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
                 ),
                 outputs=(Tensor("last_hidden_state", "FP32", (-1, -1, WIDTH)),),
                 max_batch_size=0,
+                batching=Batching(cost=Cost(input="input_values", axes=(1,))),  # samples
             ),
             "decode": GraphDraft(
                 content=members[DECODER_MEMBER],

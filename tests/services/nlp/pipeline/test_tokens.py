@@ -8,17 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.nlp.pipeline.tokens import (
-    PAD_MULTIPLE,
-    RUN_TOKENS,
     TextTokenizer,
     TokenRule,
     Tokens,
-    group_rows,
-    make_rows,
+    make_row,
 )
 from shared.inference.artifact import read_artifact
 
-RULE = TokenRule(max_tokens=256, pad_id=0, sep_id=102)
+RULE = TokenRule(max_tokens=256, sep_id=102)
 
 
 @pytest.fixture(scope="module")
@@ -130,24 +127,11 @@ def test_any_text_is_read_or_empty(tokenizer, text):
     assert found is None or (found.ids[0], found.ids[-1]) == (101, 102)
 
 
-def test_rows_are_padded_and_masked():
-    rows = make_rows([tokens(3), tokens(16)], RULE)
-    assert rows["input_ids"].shape == (2, PAD_MULTIPLE)
-    assert rows["input_ids"][0].tolist() == [1, 2, 3] + [0] * 13
-    assert rows["attention_mask"].sum(axis=1).tolist() == [3, 16]
-    assert rows["input_ids"].dtype == rows["attention_mask"].dtype == np.int64
-
-
-@given(lengths=st.lists(st.integers(3, 256), min_size=1, max_size=128), max_rows=st.integers(1, 32))
-def test_groups_hold_every_text_once_at_one_length_within_the_budget(lengths, max_rows):
-    texts = [tokens(length) for length in lengths]
-    groups = group_rows(texts, max_rows)
-    assert sorted(index for group in groups for index in group) == list(range(len(texts)))
-    for group in groups:
-        (length,) = {texts[index].padded_length for index in group}
-        assert length % PAD_MULTIPLE == 0
-        assert len(group) <= max_rows
-        assert len(group) == 1 or len(group) * length <= RUN_TOKENS
+def test_a_row_is_as_long_as_its_text():
+    row = make_row(tokens(3))
+    assert row["input_ids"].tolist() == [[1, 2, 3]]
+    assert row["attention_mask"].tolist() == [[1, 1, 1]]
+    assert row["input_ids"].dtype == row["attention_mask"].dtype == np.int64
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json"])
