@@ -9,6 +9,7 @@ from services.vision.limits import describe
 from services.vision.servicer import VisionServicer
 from services.vision.settings import VisionSettings
 from shared.inference.isolation.isolation import Isolation
+from shared.inference.metrics import InferenceMetrics
 from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.catalog import read_catalog
@@ -39,6 +40,7 @@ async def build() -> Server:
     repository.start()
     vision = VisionServicer(repository, settings.bounds)
     tensors = InferenceServicer(repository)
+    metrics = InferenceMetrics(repository, settings.inference.cores)
     return Server(
         settings.rpc,
         service=SERVICE,
@@ -49,6 +51,8 @@ async def build() -> Server:
         ],
         background=[partial(isolation.keep, repository)],
         on_stop=[repository.close],
+        collectors=[repository.make_collector(), metrics],
+        workload=metrics,
     )
 
 

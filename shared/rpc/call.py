@@ -114,10 +114,10 @@ class Call:
         # It leads to the request, and a front may keep the frame it stands in.
         del traceback
         if error is None:
-            if self.report is not None and self.report.models:
-                self._say(self.report)
+            now_s = time.monotonic()
+            self._say(now_s)
             code = self._context.code()
-            self._finish("OK" if code is None else _get_name(code))
+            self._finish("OK" if code is None else _get_name(code), now_s)
             return False
         if isinstance(error, asyncio.CancelledError) and self._ending is None:
             # The client left, or the front ended the call at the client's own deadline.
@@ -126,8 +126,7 @@ class Call:
             return False
         if isinstance(error, grpc.aio.AbortError):
             # The handler's own, or of what it called.
-            if self.report is not None:
-                self._say(self.report)
+            self._say(time.monotonic())
             self._finish(_get_name(self._context.code()))
             return False
         if isinstance(error, Exception | asyncio.CancelledError):
@@ -228,8 +227,7 @@ class Call:
         trailers: list[tuple[str, str | bytes]] = [(DETAILS_TRAILER, error.to_status().SerializeToString())]
         if (pushback_ms := error.pushback_ms) is not None:
             trailers.append((PUSHBACK_TRAILERS[self.method.settings.front], str(pushback_ms)))
-        if self.report is not None:
-            self._say(self.report)
+        self._say(time.monotonic())
         try:
             await context.abort(error.code, error.message, (*(context.trailing_metadata() or ()), *trailers))
         except grpc.aio.InternalError:
@@ -237,23 +235,29 @@ class Call:
             raise asyncio.CancelledError from None
         raise AssertionError("abort raises")
 
-    def _finish(self, code: str) -> None:
+    def _finish(self, code: str, now_s: float | None = None) -> None:
         if self._alarms is not None:
             self._alarms.clear(self._alarm, self)
         method = self.method
         method.gate.leave(self)
-        now_s = time.monotonic()
+        if now_s is None:
+            now_s = time.monotonic()
         duration_s = now_s - self.started_s
         if self._permit is not None:
             self._permit.leave(self.report, now_s, answered=code == "OK")
         method.metrics.finish(code, duration_s)
         method.log.write(code, duration_s, self.correlation)
 
-    def _say(self, report: Report) -> None:
-        """Puts the report into the trailers, behind those that the handler set."""
-        if said := report.to_trailers():
-            before = self._context.trailing_metadata()
-            self._context.set_trailing_metadata((*before, *said) if before else said)
+    def _say(self, now_s: float) -> None:
+        """Puts the report and the load of the process into the trailers, behind those that the handler set."""
+        report = self.report
+        if report is None:
+            return
+        context = self._context
+        load = self.method.load.trailer(now_s)
+        said = (*report.to_trailers(), load) if report.models else (load,)
+        before = context.trailing_metadata()
+        context.set_trailing_metadata((*before, *said) if before else said)
 
     def _take_back(self) -> SensoriumError:
         """Turns our own cancellation into the error it stands for, so that the task can go on to answer."""

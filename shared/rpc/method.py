@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shared.rpc.admission.admission import Admission, Door
 from shared.rpc.gate import Gate
+from shared.rpc.load import LoadMeter
 from shared.rpc.settings import RpcSettings
 from shared.telemetry.metrics import CallMetrics, MethodMetrics
 from shared.telemetry.request_log import RequestLog
@@ -33,6 +34,7 @@ class Method:
     settings: RpcSettings
     gate: Gate
     door: Door
+    load: LoadMeter
     log: RequestLog
     metrics: MethodMetrics
     infrastructure: bool
@@ -46,8 +48,11 @@ class Method:
         gate: Gate,
         metrics: CallMetrics,
         admission: Admission | None = None,
+        load: LoadMeter | None = None,
     ) -> Method:
-        """Binds what one method needs, once, when it is registered. Without `admission` it is admitted by itself."""
+        """Binds what one method needs, once, when it is registered. Without `admission` it is admitted by itself, without
+        `load` it tells of a load of its own.
+        """
         infrastructure = service in INFRASTRUCTURE
         return cls(
             service,
@@ -55,6 +60,7 @@ class Method:
             settings,
             gate,
             (admission or Admission(settings.admission)).open_door(service, name),
+            load or LoadMeter(metrics, gate),
             RequestLog(service, name, "debug" if infrastructure else "info"),
             metrics.bind(service, name),
             infrastructure,

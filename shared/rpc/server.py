@@ -15,13 +15,17 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
+from prometheus_client.registry import Collector
 from sensorium.mesh.v1 import replica_service_pb2_grpc
 
+from shared.errors import RestartError
 from shared.rpc.admission.admission import Admission
+from shared.rpc.admission.metrics import AdmissionMetrics
 from shared.rpc.gate import Gate
 from shared.rpc.health import HealthServicer
 from shared.rpc.interceptor import Registry
 from shared.rpc.listen import AddressError, check_address, describe_failure, split_address
+from shared.rpc.load import LoadMeter, Workload
 from shared.rpc.method import Method
 from shared.rpc.reflection import register_reflection
 from shared.rpc.replica import Replica, ReplicaServicer
@@ -48,6 +52,9 @@ class Server:
     `lambda server: add_VisionServiceServicer_to_server(servicer, server)`. Handlers must be `async def`.
     background: started after the server listens, cancelled when it stops; one that fails stops the server.
     on_stop: awaited one after another when no call is left, at the end of the drain: what calls were served from.
+        Left out where a background task failed with a RestartError.
+    collectors: what else is counted in this process, for Prometheus.
+    workload: what the calls wait for, for the load report.
     """
 
     def __init__(
@@ -59,6 +66,8 @@ class Server:
         register: Sequence[Register],
         background: Sequence[Callable[[], Awaitable[None]]] = (),
         on_stop: Sequence[Callable[[], Awaitable[None]]] = (),
+        collectors: Sequence[Collector] = (),
+        workload: Workload | None = None,
     ) -> None:
         self.settings = settings
         self.replica = replica
@@ -66,6 +75,8 @@ class Server:
         self._log = get_logger("rpc").bind(service=service)
         self._gate = Gate(service)
         self.admission = Admission(settings.admission)
+        self._load = LoadMeter(self.metrics, self._gate, workload)
+        self._collectors = [AdmissionMetrics(self.admission), *collectors]
         self._register = list(register)
         self._background = list(background)
         self._on_stop = list(on_stop)
@@ -162,8 +173,10 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._front.stop(_FAREWELL_S)
-        for close in self._on_stop:
-            await close()
+        # A process that restarts because something does not end would wait for just that.
+        if not isinstance(self._failure, RestartError):
+            for close in self._on_stop:
+                await close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
         if settings.address_file is not None:
@@ -179,6 +192,7 @@ class Server:
             gate=self._gate,
             metrics=self.metrics,
             admission=self.admission,
+            load=self._load,
         )
         registry: Any = Registry(front, bind)
         for register in self._register:
@@ -196,7 +210,7 @@ class Server:
             return
         host, port = split_address(address)
         try:
-            self._metrics_server = serve_metrics(host, port, make_registry(self.metrics))
+            self._metrics_server = serve_metrics(host, port, make_registry(self.metrics, *self._collectors))
         except OSError as error:
             raise AddressError(f"cannot serve metrics on {address}: {error.strerror}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -55,6 +55,15 @@ class CallMetrics(Collector):
     def bind(self, service: str, method: str) -> MethodMetrics:
         """The counts of one method, the same object for the same names."""
         return self._methods.setdefault((service, method), MethodMetrics())
+
+    def count_ended(self, codes: Collection[str]) -> tuple[int, int]:
+        """Calls that have ended, and those of them that ended with one of `codes`."""
+        ended = failed = 0
+        for counts in self._methods.values():
+            ended += sum(counts.codes.values())
+            for code in codes:
+                failed += counts.codes.get(code, 0)
+        return ended, failed
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client at every scrape, on its thread."""
