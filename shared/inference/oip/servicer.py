@@ -120,7 +120,8 @@ class InferenceServicer(NotOffered):
             with admit_message(request.model_name, measure(message)):
                 return await self._answering.answer(message, begin_message())
 
-        async with aclosing(Stream(answer, strict=strict).serve(messages)) as replies:
+        stream = Stream(answer, current_deadline(), strict=strict)
+        async with aclosing(stream.serve(messages)) as replies:
             async for reply in replies:
                 yield reply
 

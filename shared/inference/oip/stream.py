@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 from sensorium.oip.v2 import inference_pb2 as pb
 
-from shared.errors import SensoriumError, let_go
+from shared.errors import DeadlineExceeded, SensoriumError, let_go
 from shared.inference.oip.message import InferMessage, InferRequest
+from shared.rpc.deadline import Deadline
 
 Answer: TypeAlias = Callable[[InferRequest], Awaitable[pb.ModelInferResponse]]
 
@@ -36,17 +37,19 @@ _Reply: TypeAlias = "asyncio.Task[pb.ModelStreamInferResponse]"
 
 
 class Stream:
-    """One stream. `answer` is called for every message, up to `max_messages` at a time."""
+    """One stream, which ends at its deadline. `answer` is called for every message, up to `max_messages` at a time."""
 
     def __init__(
         self,
         answer: Answer,
+        deadline: Deadline,
         *,
         strict: bool = False,
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._answer = answer
+        self._deadline = deadline
         self._strict = strict
         self._max_messages, self._max_bytes = max_messages, max_bytes
         # Taken in and not yet sent.
@@ -62,6 +65,7 @@ class Stream:
 
         Raises:
             SensoriumError: a message could not be read; or, if strict, one failed.
+            DeadlineExceeded: the stream's deadline passed.
         """
         reading = asyncio.create_task(self._read(messages))
         left: list[asyncio.Task[Any]] = [reading]
@@ -105,7 +109,8 @@ class Stream:
         try:
             answer = await self._answer(message)
         except SensoriumError as error:
-            if self._strict:
+            # The end of the stream's own time is no message's.
+            if self._strict or (isinstance(error, DeadlineExceeded) and self._deadline.expired):
                 raise
             failed = pb.ModelStreamInferResponse(error_message=error.message)
             request = message.request if isinstance(message, InferMessage) else message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +29,13 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Oip:
-    """A served repository: its stub, and what was written into it."""
+    """A served repository: its stub, what was written into it, and where it is."""
 
     stub: pb_grpc.GRPCInferenceServiceStub
     repository: Repository
     artifacts: dict[str, Artifact]
+    channel: grpc.aio.Channel
+    address: str
 
     async def infer(self, **fields: Any) -> pb.ModelInferResponse:
         return await self.stub.ModelInfer(pb.ModelInferRequest(**fields), timeout=TIMEOUT_S)
@@ -41,9 +43,13 @@ class Oip:
 
 @asynccontextmanager
 async def served(
-    models_dir: Path, front: str = "native", catalog: Any = None, **settings: Any
+    models_dir: Path,
+    front: str = "native",
+    catalog: Any = None,
+    rpc: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Oip]:
-    """Serves what lies in a folder and two models more; `settings` are those of inference."""
+    """Serves what lies in a folder and two models more; `settings` are those of inference, `rpc` of the server."""
     artifacts = {
         "line": write_model(models_dir, "line", linear()),
         "pair": write_model(
@@ -54,8 +60,9 @@ async def served(
     repository = Repository(models_dir, "test", inference, catalog or {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository, server_version="1.2.3")
-    async with serving(lambda server: add_to_server(servicer, server), front=front) as running:
-        yield Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, artifacts)
+    async with serving(lambda server: add_to_server(servicer, server), front=front, **(rpc or {})) as running:
+        stub = pb_grpc.GRPCInferenceServiceStub(running.channel)
+        yield Oip(stub, repository, artifacts, running.channel, running.address)
     await within(repository.close())
 
 

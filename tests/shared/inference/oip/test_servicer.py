@@ -129,7 +129,8 @@ async def test_generated_registration_works_as_well(tmp_path: Path) -> None:
     async with serving(
         lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     ) as running:
-        oip = Oip(pb_grpc.GRPCInferenceServiceStub(running.channel), repository, {})
+        stub = pb_grpc.GRPCInferenceServiceStub(running.channel)
+        oip = Oip(stub, repository, {}, running.channel, running.address)
         reply = await oip.infer(
             model_name="numbers", inputs=[tensor("x", numbers)], raw_input_contents=[numbers.tobytes()]
         )
