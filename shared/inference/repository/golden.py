@@ -79,8 +79,20 @@ def _find_tolerance(artifact: Artifact, graph: LoadedGraph) -> Tolerance:
     )
 
 
-def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> int:
-    """Rows from which on the fixed part of a run is at most a fifth of the rows' part, as measured.
+@dataclass(frozen=True, slots=True)
+class RunTimes:
+    """How the time of a graph's runs splits in two, as measured on its golden inputs."""
+
+    fixed_s: float
+    per_row_s: float
+
+    def worthwhile_rows(self, most: int) -> int:
+        """Rows, at most so many, from which on the fixed part of a run is at most a fifth of the rows' part."""
+        return min(max(int(self.fixed_s / (_FIXED_SHARE * self.per_row_s)), 1), most)
+
+
+def measure_runs(graph: LoadedGraph, inputs: Mapping[str, Array]) -> RunTimes | None:
+    """Time runs of golden inputs alone and beside their copy; None where no batch is too large, or none is possible.
 
     A graph that reads its weights or steps through time for any number of rows alike (LSTMs) has a large
     fixed part; a convolution on a CPU has almost none. Elsewhere than on a CPU no batch is too large.
@@ -89,12 +101,11 @@ def measure_worthwhile_rows(graph: LoadedGraph, inputs: Mapping[str, Array]) -> 
         RunError: a run failed.
     """
     if graph.session.provider != _REFERENCE_PROVIDER or not _can_double(graph, inputs):
-        return max(graph.max_batch_size, 1)
+        return None
     rows = int(next(iter(inputs.values())).shape[0])
     one_s, two_s = _time_runs(graph, inputs, _double(inputs))
     per_row_s = max((two_s - one_s) / rows, 1e-9)
-    fixed_s = max(one_s - per_row_s * rows, 0.0)
-    return min(max(int(fixed_s / (_FIXED_SHARE * per_row_s)), 1), graph.max_batch_size)
+    return RunTimes(max(one_s - per_row_s * rows, 0.0), per_row_s)
 
 
 def _time_runs(graph: LoadedGraph, one: Mapping[str, Array], two: Mapping[str, Array]) -> tuple[float, float]:

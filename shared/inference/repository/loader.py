@@ -20,10 +20,13 @@ from shared.inference.model import Model
 from shared.inference.repository.catalog import Catalog, list_defaults
 from shared.inference.repository.golden import GoldenError
 from shared.inference.repository.loading import QuarantinedError, load_model
+from shared.inference.repository.retirement import Retirement
 from shared.inference.repository.room import RoomError
 from shared.inference.repository.versions import Folder
 from shared.inference.repository.warming import warm_up
+from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import RunError, SessionError
+from shared.inference.session.cores import CoreBudget
 from shared.inference.settings import InferenceSettings
 from shared.rpc.allocator import give_back_free_memory
 from shared.telemetry.logging import get_logger
@@ -67,6 +70,8 @@ class Loader:
         self._settings = settings
         self._catalog = catalog
         self._isolation = isolation
+        # Runs of all models together never have more threads than cores; a repository is all that a process runs.
+        self._cores = CoreBudget(settings.cores)
         self.parts: list[Part] = []
         self._pool = ThreadPoolExecutor(settings.load_threads, thread_name_prefix="loading")
         # By model, version, and `ready` or the kind of refusal.
@@ -106,6 +111,8 @@ class Loader:
             return model, inputs
         self.outcomes[name, version, kind] += 1
         _log.error("model unavailable", model=name, version=version, kind=kind, reason=reason)
+        # What was opened of it before it was refused.
+        await self.run(give_back_free_memory)
         raise RefusedError(reason)
 
     async def measure(self, model: Model, inputs: GoldenInputs) -> None:
@@ -125,7 +132,7 @@ class Loader:
 
     async def _load(self, folder: Folder, *, warm: bool) -> tuple[Model, GoldenInputs]:
         loaded = await self.run(load_model, folder.path, self._service, self._settings, self._isolation)
-        model = Model(loaded, self._settings, self._isolation)
+        model = Model(loaded, self._settings, self._isolation, self._cores)
         inputs = loaded.golden_inputs
         if not warm:
             return model, inputs
@@ -137,7 +144,9 @@ class Loader:
                     await part.prepare(model)
         except BaseException:
             # Cancelled, too: its threads would stay.
-            await model.close()
+            ending = Retirement(model)
+            ending.cut()
+            await ending.end(0.0)
             raise
         return model, inputs
 

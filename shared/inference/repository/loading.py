@@ -17,8 +17,10 @@ from shared.inference.isolation.isolation import Isolation
 from shared.inference.repository.golden import LoadedGraph, check_golden
 from shared.inference.repository.room import check_room, measure_room
 from shared.inference.session.graph_cache import GraphCache
+from shared.inference.session.opening import expect_provider
 from shared.inference.session.session import Session, quantizes_over_batch
 from shared.inference.settings import InferenceSettings, ModelSettings
+from shared.inference.tuning.record import TunedFolder
 from shared.rpc.allocator import give_back_free_memory
 from shared.settings import state_dir
 from shared.telemetry.logging import get_logger
@@ -35,6 +37,8 @@ class LoadedModel:
     """An artifact all of whose graphs are open and checked."""
 
     artifact: Artifact
+    settings: ModelSettings
+    tuned: Mapping[str, float]  # those of the settings that were found by tuning
     graphs: Mapping[str, LoadedGraph]
     golden_inputs: Mapping[str, Mapping[str, Array]]  # by graph; none without the check
 
@@ -62,18 +66,46 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
     check_room(artifact, measure_room())
     verify(artifact)
     with isolation.loading(*named):
-        own = settings.for_model(artifact.name, artifact.digest)
-        cache = None
-        if settings.graph_cache_bytes:
-            cache = GraphCache(state_dir() / "optimized", max_bytes=settings.graph_cache_bytes)
-        graphs = {key: _load_graph(artifact, key, own, cache) for key in artifact.graphs}
+        own, tuned, graphs = _open(artifact, settings)
         inputs: dict[str, Mapping[str, Array]] = {}
         if settings.golden_check:
             golden = artifact.read_golden()
             inputs = {key: check_golden(artifact, key, graph, golden) for key, graph in graphs.items()}
     # The files were read and the weights laid out anew.
     give_back_free_memory()
-    return LoadedModel(artifact, graphs, inputs)
+    return LoadedModel(artifact, own, tuned, graphs, inputs)
+
+
+def _open(
+    artifact: Artifact, settings: InferenceSettings
+) -> tuple[ModelSettings, Mapping[str, float], dict[str, LoadedGraph]]:
+    """The settings that hold, those of them that were found by tuning, and the graphs, opened with them."""
+    cache = None
+    if settings.graph_cache_bytes:
+        cache = GraphCache(state_dir() / "optimized", max_bytes=settings.graph_cache_bytes)
+    folder = TunedFolder(state_dir())
+    provider = expect_provider(settings.for_model(artifact.name).providers)
+    while True:
+        tuned = folder.find(artifact.name, artifact.digest, provider)
+        own = settings.for_model(artifact.name, None if tuned is None else tuned.best.values)
+        graphs = {key: _load_graph(artifact, key, own, cache) for key in artifact.graphs}
+        got = next(iter(graphs.values())).session.provider
+        # What was found for a provider that has failed just now says nothing of the one that runs instead.
+        if got == provider or (tuned is None and folder.find(artifact.name, artifact.digest, got) is None):
+            break
+        provider = got
+    if tuned is None:
+        return own, {}, graphs
+    found = settings.list_tuned(artifact.name, tuned.best.values)
+    if tuned.cores != settings.cores:
+        _log.info(
+            "tuned with another number of cores",
+            model=artifact.name,
+            tuned_cores=tuned.cores,
+            cores=settings.cores,
+        )
+    _log.info("model is tuned", model=artifact.name, measured_at=tuned.measured_at, **found)
+    return own, found, graphs
 
 
 def _load_graph(

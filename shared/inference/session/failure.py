@@ -32,6 +32,10 @@ _OUT_OF_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|out of memory"
 # "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code … Status Message: <what we want>"
 _STATUS_MESSAGE = re.compile(r"^.*?Status Message: ", re.DOTALL)
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+# "Load model from /path/model.onnx failed:<what we want>"
+_LOADING = re.compile(r"^Load model from .*? failed:", re.DOTALL)
+# What is said of an opset that is too new takes 600 characters to the point.
+_OPSET = re.compile(r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)", re.DOTALL)
 # "/path/reshape_helper.h:47 onnxruntime::ReshapeHelper::ReshapeHelper(…) input_shape_size == size was false.
 # <what we want>", and "/path/onnxruntime_pybind_state.cc:729 void onnxruntime::python::Register(…) <what we want>"
 _SOURCE_LINE = re.compile(r"^\S+\.(?:cc|h|cpp|hpp):\d+ (?:.*? was false\. |[^()]*\([^()]*\) )", re.DOTALL)
@@ -57,6 +61,8 @@ class RunError(Exception):
 
 def shorten(text: str) -> str:
     """What ONNX Runtime says of the matter itself, at most some 200 characters."""
-    text = _PREFIX.sub("", _STATUS_MESSAGE.sub("", text))
+    text = _LOADING.sub("", _PREFIX.sub("", _STATUS_MESSAGE.sub("", text)))
+    if (opset := _OPSET.search(text)) is not None:
+        return f"expected opset {opset[3]} of {opset[2]} or lower, got opset {opset[1]}; export it for a lower one"
     text = _SOURCE_LINE.sub("", text).strip()
     return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]}…"

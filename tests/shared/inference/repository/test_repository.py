@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,34 +32,15 @@ from tests.shared.inference.graphs import (
     two_of_each,
     write_model,
 )
-from tests.support.waiting import within
-
-READY, LOADING, UNAVAILABLE = (
-    ModelStatus.STATE_READY,
-    ModelStatus.STATE_LOADING,
-    ModelStatus.STATE_UNAVAILABLE,
+from tests.shared.inference.repository.opened import (
+    LOADING,
+    READY,
+    UNAVAILABLE,
+    get_reason,
+    get_states,
+    loaded,
 )
-
-
-@asynccontextmanager
-async def loaded(
-    models_dir: Path, catalog: Mapping[str, Mapping[str, Any]] | None = None, **settings: Any
-) -> AsyncIterator[Repository]:
-    settings.setdefault("intra_op_threads", 1)
-    repository = Repository(models_dir, "test", InferenceSettings(**settings), catalog or {})
-    await within(repository.load_all())
-    try:
-        yield repository
-    finally:
-        await within(repository.close())
-
-
-def get_states(repository: Repository) -> dict[tuple[str, str], int]:
-    return {(status.name, status.version): status.state for status in repository.statuses()}
-
-
-def get_reason(repository: Repository, name: str) -> str:
-    return next(status.reason for status in repository.statuses() if status.name == name)
+from tests.support.waiting import within
 
 
 async def test_a_model_answers_by_each_of_its_names(tmp_path: Path) -> None:
