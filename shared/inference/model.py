@@ -20,9 +20,10 @@ from shared.inference.batching.batcher import Answer, Batcher
 from shared.inference.cache import ResponseCache
 from shared.inference.datatypes import Array
 from shared.inference.isolation.isolation import Isolation
-from shared.inference.repository.golden import LoadedGraph, measure_worthwhile_rows
+from shared.inference.repository.golden import LoadedGraph, measure_runs
 from shared.inference.repository.loading import LoadedModel
-from shared.inference.settings import InferenceSettings, ModelSettings
+from shared.inference.session.cores import CoreBudget
+from shared.inference.settings import ModelSettings
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
 
@@ -38,6 +39,7 @@ class ServedGraph:
     batcher: Batcher
     artifact: Artifact
     settings: ModelSettings
+    tuned: Mapping[str, float]  # those of the settings that were found by tuning
     cache: ResponseCache | None  # the model's, None where nothing is kept
 
     def infer(
@@ -61,12 +63,18 @@ class Model:
     """
 
     def __init__(
-        self, loaded: LoadedModel, settings: InferenceSettings, isolation: Isolation | None = None
+        self,
+        loaded: LoadedModel,
+        isolation: Isolation | None = None,
+        cores: CoreBudget | None = None,
     ) -> None:
+        """`isolation` and `cores` are the process's, None where there is no need of any: in tests and tools."""
+        self._cores = cores
         self._isolation = isolation or Isolation.off()
         self.artifact = loaded.artifact
         self.provider = loaded.provider
-        own = settings.for_model(self.artifact.name, self.artifact.digest)
+        self.tuned = loaded.tuned
+        own = loaded.settings
         self.cache: ResponseCache | None = None
         if own.cache_bytes:
             self.cache = ResponseCache(
@@ -124,14 +132,14 @@ class Model:
         """
         for key, values in inputs.items():
             graph = self.graphs[key]
-            rows = measure_worthwhile_rows(graph.loaded, values)
-            one = (
-                {name: array[:1] for name, array in values.items()}
-                if graph.batcher.max_batch_size
-                else values
-            )
-            graph.batcher.worthwhile_cost = rows * graph.batcher.count_cost(one)
+            times = measure_runs(graph.loaded, values)
+            graph.loaded.session.keep_optimized(values)
             graph.loaded.session.release_memory()
+            if times is not None:
+                row_cost = graph.batcher.count_cost({name: array[:1] for name, array in values.items()})
+                rows = times.worthwhile_rows(graph.loaded.max_batch_size)
+                graph.batcher.worthwhile_cost = rows * row_cost
+                graph.batcher.pace.seed(times.fixed_s, times.per_row_s / row_cost)
 
     async def close(self) -> None:
         """End the batchers; who waits is told that the model is unavailable."""
@@ -152,11 +160,14 @@ class Model:
             max_queue_delay_s=settings.max_queue_delay_s,
             target_batch_s=settings.target_batch_s,
             worthwhile_cost=math.inf,
+            instances=settings.instances,
+            core_budget=self._cores,
+            threads=settings.intra_op_threads,
             make_guard=partial(
                 self._isolation.guard, self.name, self.artifact.version, name, self.artifact.digest
             ),
         )
-        return ServedGraph(name, graph, batcher, self.artifact, settings, self.cache)
+        return ServedGraph(name, graph, batcher, self.artifact, settings, self.tuned, self.cache)
 
 
 def graph_name(artifact: Artifact, graph: str) -> str:
