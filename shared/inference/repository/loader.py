@@ -25,6 +25,7 @@ from shared.inference.repository.room import RoomError
 from shared.inference.repository.versions import Folder
 from shared.inference.repository.warming import warm_up
 from shared.inference.session.cores import CoreBudget
+from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import RunError, SessionError
 from shared.inference.session.cores import CoreBudget
 from shared.inference.settings import InferenceSettings
@@ -70,6 +71,8 @@ class Loader:
         self._settings = settings
         self._catalog = catalog
         self._isolation = isolation
+        # Runs of all models together never have more threads than cores; a repository is all that a process runs.
+        self._cores = CoreBudget(settings.cores)
         # Runs of all models together never have more threads than cores; a repository is all that a process runs.
         self._cores = CoreBudget(settings.cores)
         self.parts: list[Part] = []
