@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.manifest import Precision
 from shared.inference.session.providers import complete_name
+from shared.inference.tuning.values import TunedValues
 from shared.settings import Settings, state_dir
 
 
@@ -91,7 +92,6 @@ class InferenceSettings(ModelSettings):
     """How often the models' folder is looked at for versions that came or went; 0 = never."""
     isolation: IsolationSettings = IsolationSettings()
     """When a run counts as hanging, and how long what a model has done counts against it."""
-
     graph_cache_bytes: int = Field(default=4_000_000_000, ge=0)
     """Most bytes of optimised graphs that are kept in the state folder, for all services; 0 = none."""
 
@@ -99,16 +99,23 @@ class InferenceSettings(ModelSettings):
         """Folder of a service's models: as set, else in the state folder."""
         return self.models_dir or state_dir() / "models" / service
 
-    def for_model(self, name: str, digest: str = "") -> ModelSettings:
+    def for_model(self, name: str, tuned: TunedValues | None = None) -> ModelSettings:
         """What holds for one model: said for it > said for the service > measured by tuning > default.
 
-        `name` is without the service; `digest` is the artifact's, by which tuned values are found, and without
-        which there are none.
+        `name` is without the service.
         """
-        values = {"intra_op_threads": self.cores, **_get_said(self)}
-        if (own := self.models.get(name)) is not None:
-            values |= _get_said(own)
-        return ModelSettings.model_validate(values)
+        values = {"intra_op_threads": self.cores}
+        if tuned is not None:
+            values |= tuned.fit(self.cores).model_dump()
+        return ModelSettings.model_validate(values | self._get_own(name))
+
+    def list_tuned(self, name: str, tuned: TunedValues) -> dict[str, float]:
+        """Those of a model's tuned values that hold, since nobody has said another."""
+        own = self._get_own(name)
+        return {key: value for key, value in tuned.fit(self.cores).model_dump().items() if key not in own}
+
+    def _get_own(self, name: str) -> dict[str, Any]:
+        return _get_said(self) | _get_said(self.models.get(name, ModelSettings()))
 
 
 def _get_said(settings: ModelSettings) -> dict[str, Any]:

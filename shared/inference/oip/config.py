@@ -5,7 +5,7 @@ Here: a pure function of a served graph. Not here: its tensors' metadata and rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import model_config_pb2 as config_pb
@@ -55,7 +55,7 @@ def make_config(name: str, graph: ServedGraph, labels: Sequence[str]) -> pb.Mode
                 kind=kinds.KIND_CPU if loaded.session.provider == _CPU else kinds.KIND_GPU,
             )
         ],
-        default_model_filename=loaded.signature.file,
+        default_model_filename=loaded.signature.find_file(loaded.precision),
         # A request gets exactly one reply.
         model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=False),
         response_cache=config_pb.ModelResponseCache(enable=graph.cache is not None),
@@ -77,10 +77,25 @@ def make_config(name: str, graph: ServedGraph, labels: Sequence[str]) -> pb.Mode
         ("task", artifact.task),
         ("description", artifact.description),
         ("license", artifact.license),
-        ("execution_provider", loaded.session.provider),
+        *_tell_session(graph),
     ):
         config.parameters[key].string_value = value
     return pb.ModelConfigResponse(config=config)
+
+
+def _tell_session(graph: ServedGraph) -> Iterator[tuple[str, str]]:
+    """What runs the graph, and where that comes from."""
+    loaded, session = graph.loaded, graph.loaded.session
+    yield "execution_provider", session.provider
+    if session.choice.explanation:
+        yield "execution_provider_reason", session.choice.explanation
+    yield "precision", loaded.precision or "as exported"
+    yield "intra_op_threads", str(session.threads)
+    yield "optimized_graph", "from the cache" if session.from_cache else "made at load"
+    if loaded.batch_wide:
+        yield "runs_row_by_row", "it quantizes over all rows of a run"
+    if graph.tuned:
+        yield "tuned", ", ".join(f"{key}={value}" for key, value in sorted(graph.tuned.items()))
 
 
 def _tell_versions(policy: config_pb.ModelVersionPolicy, settings: ModelSettings) -> None:

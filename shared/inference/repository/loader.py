@@ -25,9 +25,7 @@ from shared.inference.repository.room import RoomError
 from shared.inference.repository.versions import Folder
 from shared.inference.repository.warming import warm_up
 from shared.inference.session.cores import CoreBudget
-from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import RunError, SessionError
-from shared.inference.session.cores import CoreBudget
 from shared.inference.settings import InferenceSettings
 from shared.rpc.allocator import give_back_free_memory
 from shared.telemetry.logging import get_logger
@@ -71,9 +69,7 @@ class Loader:
         self._settings = settings
         self._catalog = catalog
         self._isolation = isolation
-        # Runs of all models together never have more threads than cores; a repository is all that a process runs.
-        self._cores = CoreBudget(settings.cores)
-        # Runs of all models together never have more threads than cores; a repository is all that a process runs.
+        # What runs at a time of all models together; a repository is all that a process runs.
         self._cores = CoreBudget(settings.cores)
         self.parts: list[Part] = []
         self._pool = ThreadPoolExecutor(settings.load_threads, thread_name_prefix="loading")
@@ -135,7 +131,7 @@ class Loader:
 
     async def _load(self, folder: Folder, *, warm: bool) -> tuple[Model, GoldenInputs]:
         loaded = await self.run(load_model, folder.path, self._service, self._settings, self._isolation)
-        model = Model(loaded, self._settings, self._isolation, self._cores)
+        model = Model(loaded, self._isolation, self._cores)
         inputs = loaded.golden_inputs
         if not warm:
             return model, inputs

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,12 @@ class Opened:
     cached: CachedGraph | None  # the place of its optimised graph, None where none is kept
     from_cache: bool
     cpu_s: float  # CPU time that opening took this thread
+
+
+def expect_provider(providers: Sequence[str]) -> str:
+    """The provider with which a graph is tried first: the first that this build has, else the first of all."""
+    usable, _ = select(providers, onnxruntime.get_available_providers())
+    return usable[0] if usable else providers[0]
 
 
 def open_graph(file: Path, opening: Opening) -> Opened:
