@@ -15,7 +15,9 @@ import grpc
 from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
 
-# Below this the copies cost less than looking for the field.
+from shared.inference.oip.layout import Layout, Layouts, Span
+
+# Below this a copy of a tensor costs less than a view of it.
 _SMALL_BYTES = 32 * 1024
 # Wire types: https://protobuf.dev/programming-guides/encoding/#structure
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -24,30 +26,40 @@ _RAW_TAG = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH
 _MAX_FIELDS = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InferMessage:
-    """A request whose raw contents lie beside it, as views of the received bytes."""
+    """A request whose raw contents lie beside it, as parts of the received bytes."""
 
-    request: pb.ModelInferRequest  # without raw_input_contents
-    raw: Sequence[memoryview]
+    request: pb.ModelInferRequest  # without raw_input_contents; not to be changed, for it may be shared
+    raw: Sequence[bytes | memoryview]
+    layout: Layout | None = None
 
 
 InferRequest: TypeAlias = pb.ModelInferRequest | InferMessage
 
+_layouts = Layouts()
+
 
 def read_message(payload: bytes) -> InferRequest:
-    """Decode a request; a large one without copying its tensors.
+    """Decode a request; a large one without copying its tensors, one of a layout that is known without parsing it.
+
+    Used on one thread.
 
     Raises:
         google.protobuf.message.DecodeError: it is malformed.
     """
-    if len(payload) < _SMALL_BYTES:
-        return pb.ModelInferRequest.FromString(payload)
+    layout = _layouts.find(payload)
+    if layout is not None:
+        source = payload if len(payload) < _SMALL_BYTES else memoryview(payload)
+        return InferMessage(layout.request, [source[start:end] for start, end in layout.spans], layout)
     parts = _split(payload)
     if parts is None:
         return pb.ModelInferRequest.FromString(payload)
-    rest, raw = parts
-    return InferMessage(pb.ModelInferRequest.FromString(rest), raw)
+    rest, spans = parts
+    request = pb.ModelInferRequest.FromString(rest)
+    source = payload if len(payload) < _SMALL_BYTES else memoryview(payload)
+    raw = [source[start:end] for start, end in spans]
+    return InferMessage(request, raw, _layouts.learn(payload, request, spans) if spans else None)
 
 
 def add_to_server(servicer: pb_grpc.GRPCInferenceServiceServicer, server: Any) -> None:
@@ -82,11 +94,11 @@ class _Registrar:
         self._server.add_registered_method_handlers(service_name, handlers)
 
 
-def _split(payload: bytes) -> tuple[bytes, list[memoryview]] | None:
-    """The bytes of all other fields, and a view of each raw content; None if it is not plainly well-formed."""
+def _split(payload: bytes) -> tuple[bytes, list[Span]] | None:
+    """The bytes of all other fields, and where each raw content lies; None if it is not plainly well-formed."""
     view = memoryview(payload)
     rest: list[memoryview] = []
-    raw: list[memoryview] = []
+    raw: list[Span] = []
     position, end = 0, len(payload)
     for _ in range(_MAX_FIELDS):
         if position == end:
@@ -99,7 +111,7 @@ def _split(payload: bytes) -> tuple[bytes, list[memoryview]] | None:
         elif kind == _LENGTH:
             length, position = _read_varint(payload, position)
             if tag == _RAW_TAG and 0 <= position <= end - length:
-                raw.append(view[position : position + length])
+                raw.append((position, position + length))
                 position += length
                 continue
             position += length

@@ -36,6 +36,10 @@ from shared.inference.oip.parameters import (
 from shared.rpc.caller import Priority
 
 
+# Of an empty tensor, were it not for its axis of length 0: more than any message holds.
+_MAX_ELEMENTS = 2**31
+
+
 @dataclass(slots=True)
 class Asked:
     """A request that was read: inputs in its order, the wanted outputs, and how the reply's elements are to lie."""
@@ -92,7 +96,8 @@ class RequestReader:
             if any(shape[axis] != length for axis, length in fixed) or any(length < 0 for length in shape):
                 return None
             content = raw[index]
-            if len(content) != math.prod(shape) * dtype.itemsize:
+            # One without elements may have any axes besides.
+            if not content or len(content) != math.prod(shape) * dtype.itemsize:
                 return None
             inputs[name] = np.frombuffer(content, dtype).reshape(shape)
         wanted: dict[str, None] = {}
@@ -225,6 +230,15 @@ def _check_input(
         axes = ", ".join("any" if axis < 0 else str(axis) for axis in tensor.shape)
         wrong.append(
             InvalidArgument(f"{where}.shape", expected=f'[{axes}] for "{tensor.name}"', got=_list_axes(shape))
+        )
+    elif 0 in shape and math.prod(max(axis, 1) for axis in shape) > _MAX_ELEMENTS:
+        # Its contents say nothing of the other axes, and numpy multiplies them all.
+        wrong.append(
+            InvalidArgument(
+                f"{where}.shape",
+                expected=f"axes of at most {_MAX_ELEMENTS} in all beside a 0",
+                got=_list_axes(shape),
+            )
         )
     return wrong
 
