@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cli.failure import CommandError
 from cli.up.backoff import Backoff
 from cli.up.process import Process, ProcessPlan, describe_end
+from shared.errors import RESTART_CODE
 
 # A process that ends this often before it ever listened will not get better by itself.
 _FIRST_TRIES = 3
@@ -19,7 +20,11 @@ class ChildError(CommandError):
 
 
 class Child:
-    """One process and its restarts. publish: told the address when it listens, and None when it is gone."""
+    """One process and its restarts.
+
+    publish: told the address when it listens, and None when it is gone. on_restart: told why it is started again.
+    find_crash: which model crashed the process of a number, in words; "" if none did.
+    """
 
     def __init__(
         self,
@@ -27,6 +32,8 @@ class Child:
         *,
         publish: Callable[[str | None], None],
         note: Callable[[str], None],
+        on_restart: Callable[[str], None] = lambda why: None,
+        find_crash: Callable[[int], str] = lambda pid: "",
         backoff: Backoff | None = None,
     ) -> None:
         self.plan = plan
@@ -34,6 +41,8 @@ class Child:
         self.address = ""
         self._publish = publish
         self._note = note
+        self._on_restart = on_restart
+        self._find_crash = find_crash
         self._backoff = backoff or Backoff()
         self._process: Process | None = None
         self._stopping = asyncio.Event()
@@ -52,19 +61,22 @@ class Child:
         tries = 0
         while not self._stopping.is_set():
             started_s = time.monotonic()
-            code = await self._run_once()
+            pid, code = await self._run_once()
             if self._stopping.is_set():
                 return
-            tries += 1
-            reason = self.plan.log.last_words()
-            if not self.listening.is_set() and (code > 0 or tries == _FIRST_TRIES):
+            crash = self._find_crash(pid) if code < 0 else ""
+            # A model that is found guilty is kept out the third time: such ends have an end.
+            tries += 0 if crash else 1
+            reason = crash or self.plan.log.last_words()
+            if not self.listening.is_set() and ((code > 0 and code != RESTART_CODE) or tries == _FIRST_TRIES):
                 raise ChildError(
                     reason or f"{self.plan.name} {describe_end(code)} (log: {self.plan.log.path})"
                 )
             wait_s = self._backoff.next_s(time.monotonic() - started_s)
-            why = f": {reason}" if code > 0 and reason else ""
+            why = f"{describe_end(code)}: {reason}" if reason and (code > 0 or crash) else describe_end(code)
             when = f" in {wait_s:.1f} s" if wait_s else ""
-            self._note(f"{self.plan.name} {describe_end(code)}{why}; starting it again{when}")
+            self._note(f"{self.plan.name} {why}; starting it again{when}")
+            self._on_restart(why)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
             except TimeoutError:
@@ -89,12 +101,13 @@ class Child:
         if self._process is not None:
             self._process.kill()
 
-    async def _run_once(self) -> int:
+    async def _run_once(self) -> tuple[int, int]:
+        """Its process id and exit code, or minus the signal."""
         process = await Process.start(self.plan)
         self._process = process
         announcement = asyncio.create_task(self._announce(process))
         try:
-            return await process.ended()
+            return process.pid, await process.ended()
         finally:
             announcement.cancel()
             self._process = None

@@ -24,3 +24,19 @@ class Endpoints:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_text(address, encoding="utf-8")
         temporary.replace(path)
+
+
+def endpoints_folder(state: Path) -> Path:
+    """Where they are."""
+    return state / "run" / "endpoints"
+
+
+def read_endpoints(state: Path) -> dict[str, str]:
+    """Where each replica of this machine listens, by its name."""
+    found: dict[str, str] = {}
+    for path in endpoints_folder(state).glob("*/[!.]*"):
+        try:
+            found[path.name] = path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue  # it ended while we looked
+    return found

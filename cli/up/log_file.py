@@ -39,7 +39,9 @@ class LogFile:
             return
 
     def last_words(self) -> str:
-        """Why the process ended, as far as its log says: what follows `cannot start: `, else its last line."""
+        """Why the process ended, as far as its log says: what follows `cannot start: ` or `restarting: `, else its
+        last line.
+        """
         try:
             with self.path.open("rb") as stream:
                 size = stream.seek(0, os.SEEK_END)
@@ -52,7 +54,7 @@ class LogFile:
             if line.startswith("cannot start: "):
                 # Several bad settings are several lines.
                 return "; ".join([line.removeprefix("cannot start: "), *lines[at + 1 :]])
-        return _plain(lines[-1]) if lines else ""
+        return _plain(lines[-1]).removeprefix("restarting: ") if lines else ""
 
 
 def _plain(line: str) -> str:

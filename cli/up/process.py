@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.up.log_file import LogFile
+from shared.errors import RESTART_CODE
 
 # While a process starts, its address file is looked for this often; it is a matter of a second or two.
 _LOOK_S = 0.05
@@ -109,7 +110,9 @@ def read_command_line(pid: int) -> str:
 
 
 def describe_end(code: int) -> str:
-    """`ended with exit code 1`, `was ended by SIGKILL`."""
+    """`ended with exit code 1`, `was ended by SIGKILL`, `restarted itself`."""
+    if code == RESTART_CODE:
+        return "restarted itself"
     if code >= 0:
         return f"ended with exit code {code}"
     return f"was ended by {signal.Signals(-code).name}"

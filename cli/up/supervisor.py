@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cli.failure import CommandError
 from cli.up.child import Child
-from cli.up.endpoints import Endpoints
+from cli.up.endpoints import Endpoints, endpoints_folder
 from cli.up.plan import MeshPlan, has_models
 from cli.up.process import read_command_line
 from cli.up.ready import Readiness, wait_ready
+from cli.up.restarts import Restarts, restarts_folder
 from gateway.envoy.process import read_record
 from gateway.place import Run
+from shared.inference.isolation.marker import find_crash
+from shared.inference.isolation.record import record_folder
 
 # From nothing to every model loaded and checked, on a slow machine with cold files.
 START_TIMEOUT_S = 180.0
@@ -34,11 +38,18 @@ class Supervisor:
         self._note = note
         self._token = token
         self._killed = False
-        self._endpoints = Endpoints(plan.state / "run" / "endpoints")
+        self._endpoints = Endpoints(endpoints_folder(plan.state))
+        restarts = Restarts(restarts_folder(plan.state))
         self._pids = plan.state / "run" / "pids"
         self.gateway = Child(plan.gateway, publish=partial(self._publish, "", "gateway"), note=note)
         self.replicas = [
-            Child(replica, publish=partial(self._publish, replica.service, replica.name), note=note)
+            Child(
+                replica,
+                publish=partial(self._publish, replica.service, replica.name),
+                note=note,
+                on_restart=partial(restarts.add, replica.name),
+                find_crash=partial(_find_crash, plan.state, replica.service),
+            )
             for replica in plan.replicas
         ]
 
@@ -155,3 +166,14 @@ class Supervisor:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+
+def _find_crash(state: Path, service: str, pid: int) -> str:
+    """Which model crashed a replica that has just ended, in words; "" if none did."""
+    try:
+        crash = find_crash(record_folder(state, service), pid)
+    except OSError:
+        return ""
+    if crash is None or not crash.suspects:
+        return ""
+    return f"{' or '.join(f'{service}/{suspect.model}' for suspect in crash.suspects)}: {crash.reason}"

@@ -120,16 +120,28 @@ def collect(folder: Path) -> Iterator[Crash]:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its process lives
-            trace = path.with_suffix(_TRACE)
-            try:
-                with trace.open("rb") as written:
-                    fault = parse_fault(written.read(_TRACE_BYTES))
-            except FileNotFoundError:
-                fault = None
-            if fault is not None:
-                yield _judge(path.stem, fault, stream.read())
-            trace.unlink(missing_ok=True)
+            if (crash := _read(path)) is not None:
+                yield crash
+            path.with_suffix(_TRACE).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
+
+
+def find_crash(folder: Path, pid: int) -> Crash | None:
+    """The crash of a process that has ended, as long as no other has collected it; None if it was none.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return next((crash for path in folder.glob(f"{pid}-*{_MARKER}") if (crash := _read(path))), None)
+
+
+def _read(path: Path) -> Crash | None:
+    try:
+        with path.with_suffix(_TRACE).open("rb") as trace:
+            fault = parse_fault(trace.read(_TRACE_BYTES))
+        return None if fault is None else _judge(path.stem, fault, path.read_bytes())
+    except FileNotFoundError:
+        return None
 
 
 def _judge(cause: str, fault: Fault, content: bytes) -> Crash:

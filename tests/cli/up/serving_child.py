@@ -1,7 +1,7 @@
 """A child as a mesh has them, as small as can be: says where it listens, and ends on SIGTERM.
 
 CHILD_ADDRESS_FILE: where to say so. CHILD_MODE: `serve`; `refuse` (cannot start, and says why); `crash`; `stubborn`
-(ignores SIGTERM).
+(ignores SIGTERM); `restart` (wants to be started again, and says why).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ if __name__ == "__main__":
     if mode == "refuse":
         sys.stderr.write("cannot start: address 127.0.0.1:1 is in use\n")
         raise SystemExit(1)
+    if mode == "restart":
+        sys.stderr.write("restarting: nlp/cat: a run of it hangs\n")
+        raise SystemExit(75)
     if mode == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     signals = {signal.SIGTERM, signal.SIGUSR1}

@@ -18,7 +18,9 @@ import pytest
 
 from cli.up.backoff import LONGEST_S, SETTLED_S, Backoff
 from cli.up.child import Child, ChildError
+from cli.up.endpoints import Endpoints, endpoints_folder
 from cli.up.log_file import LogFile
+from cli.up.restarts import Restarts, read_restarts, restarts_folder
 from tests.cli.up.children import make_plan
 
 WAIT_S = 30
@@ -81,6 +83,54 @@ async def test_one_that_crashes_at_once_is_tried_three_times(tmp_path: Path) -> 
             await kept.child.run()
     assert len(kept.notes) == 2
     assert kept.plan.log.path.read_text().count("starting as") == 3
+
+
+async def test_crashes_that_a_model_is_blamed_for_are_not_the_end(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, "crash")
+    notes: list[str] = []
+    restarts: list[str] = []
+    blamed: list[int] = []
+
+    def find_crash(pid: int) -> str:
+        blamed.append(pid)
+        return "nlp/cat: it crashed its replica" if len(blamed) <= 4 else ""
+
+    child = Child(
+        plan,
+        publish=lambda address: None,
+        note=notes.append,
+        on_restart=restarts.append,
+        find_crash=find_crash,
+        backoff=Backoff(first_s=0.0),
+    )
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ChildError):
+            await child.run()
+    assert len(set(blamed)) == 7
+    assert (
+        restarts
+        == ["was ended by SIGSEGV: nlp/cat: it crashed its replica"] * 4 + ["was ended by SIGSEGV"] * 2
+    )
+    assert notes[0] == f"nlp-0 {restarts[0]}; starting it again"
+
+
+async def test_one_that_asks_for_it_is_started_again(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, "restart")
+    async with running(kept):
+        while not kept.notes:
+            await kept.addresses.get()
+    assert kept.notes[0] == "nlp-0 restarted itself: nlp/cat: a run of it hangs; starting it again"
+
+
+def test_restarts_are_told_by_where_a_replica_listens_now(tmp_path: Path) -> None:
+    endpoints, restarts = Endpoints(endpoints_folder(tmp_path)), Restarts(restarts_folder(tmp_path))
+    endpoints.publish("nlp", "nlp-0", "127.0.0.1:1")
+    endpoints.publish("nlp", "nlp-1", "127.0.0.1:2")
+    restarts.add("nlp-0", "was ended by SIGKILL")
+    restarts.add("nlp-0", "restarted itself")
+    (found,) = read_restarts(tmp_path).items()
+    assert (found[0], found[1].count, found[1].why) == ("127.0.0.1:1", 2, "restarted itself")
+    assert read_restarts(tmp_path / "elsewhere") == {}
 
 
 async def test_one_that_does_not_drain_is_killed(tmp_path: Path) -> None:

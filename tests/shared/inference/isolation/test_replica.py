@@ -50,6 +50,13 @@ class Running:
         reply = await self._infer(model, "INT64", np.array([value]), timeout_s)
         return list(np.frombuffer(reply.raw_output_contents[0], np.int64))
 
+    async def be_busy(self, model: str) -> None:
+        """Wait until a model has no time for another call."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while True:
+                await self.call(model, 1, timeout_s=0.5)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
     async def call_line(self) -> None:
         """A call of the model that always answers."""
         await self._infer("line", "FP32", np.ones((1, 16), np.float32), LIMIT_S)
@@ -214,10 +221,7 @@ async def test_who_is_killed_while_it_runs_blames_nobody(tmp_path: Path) -> None
         async with replica(tmp_path) as running:
             assert await running.call("slow", 3) == [3]
             running_call = asyncio.ensure_future(running.call("slow", FOR_EVER))
-            # One that comes after it waits, so it runs.
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await running.call("slow", 3, timeout_s=0.5)
-            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            await within(running.be_busy("slow"))
             os.kill(running.process.pid, signal.SIGKILL)
             assert await running.end() == -signal.SIGKILL
             with pytest.raises(grpc.aio.AioRpcError):
