@@ -67,6 +67,11 @@ class Door:
         # are forgotten with their last call.
         self._by_name: dict[bytes, Limit] = {}
 
+    @property
+    def names(self) -> int:
+        """Names of models that are remembered."""
+        return len(self._by_name)
+
     def enter(self, name: bytes, n_bytes: int, caller: Caller, now_s: float) -> Permit:
         """A permit for one call or message; `Permit.leave` gives it back.
 

@@ -40,6 +40,11 @@ class Ledger:
         self._accounts: dict[tuple[str, str], Account] = {}
         self.unlimited = default.unlimited and all(tier.unlimited for tier in tiers.values())
 
+    @property
+    def accounts(self) -> int:
+        """Accounts that are kept."""
+        return len(self._accounts)
+
     def open(self, principal: str, tier: str, now_s: float) -> Account | None:
         """The account that a call is to be charged to, with the call entered in it; None for one without bounds.
 

@@ -30,6 +30,8 @@ _MOST_GAIN = 32.0
 # Of a window in overload: without work for more than this, the limit is too low (it doubles); for less than that, there is
 # room to lower it. Between the two it stays.
 _STARVED, _FED = 0.10, 0.02
+# Weight of the newest window in that.
+_NEWEST = 0.3
 # A model has no work when it serves fewer than this share of what it can.
 _BUSY_SHARE = 0.75
 # Overload is over when nobody was refused, or nobody came, for so long. Less, and a load just above what the model can do
@@ -39,8 +41,9 @@ _QUIET_S = 5.0
 _QUEUED = 0.5
 # How much of a window goes into the number in service. Batches that were not full say little of what the model can do.
 _RISE, _FALL = 0.5, 0.05
-# Bounds of the advice when to come back. Refused callers return within it, whatever their number.
-_MIN_RETRY_S, _MAX_RETRY_S = 0.02, 5.0
+# Bounds of the advice when to come back, on average: a refusal costs the caller some milliseconds, and most overloads last for
+# a few seconds.
+_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 # Fractions of the golden ratio fall evenly between 0 and 1: callers who are refused together do not return together.
 _GOLDEN = 0.6180339887498949
 
@@ -62,6 +65,7 @@ class Limit:
         "_retries",
         "_s_per_answer",
         "_served_s",
+        "_starved",
         "_starved_below",
         "_starved_s",
         "_waited_s",
@@ -90,6 +94,7 @@ class Limit:
         self._refused_last = 0.0  # a second, in the last window
         self._retries = 0.0
         self._s_per_answer = 0.0  # in the last window with a queue
+        self._starved = 0.0  # share of the last windows
         self._starved_below = 0.0
         self._counted_at_s = now_s
         self._start_window(now_s)
@@ -147,8 +152,7 @@ class Limit:
         # So many times what the model answers is sent away: spread over as many seconds, it comes back at its pace.
         crowd_s = self._refused_last * self._s_per_answer
         self._retries = (self._retries + _GOLDEN) % 1.0
-        retry_s = max(drain_s, crowd_s) * (0.5 + self._retries)
-        return min(max(retry_s, _MIN_RETRY_S), _MAX_RETRY_S)
+        return min(max(drain_s, crowd_s, _MIN_RETRY_S), _MAX_RETRY_S) * (0.5 + self._retries)
 
     def _has_room(self, mine: int, *, urgent: bool) -> bool:
         # A call competes with those of its own urgency and with more urgent ones: what is less urgent lets it pass in the
@@ -206,6 +210,7 @@ class Limit:
     def _begin_overload(self, now_s: float) -> None:
         self.overloaded = True
         self._gain = _GAIN
+        self._starved = 0.0
         self._quiet_since_s = now_s
         self._counted_at_s = now_s
         self._set_bound()
@@ -215,12 +220,15 @@ class Limit:
         if now_s - self._quiet_since_s > max(_QUIET_S, _WINDOW_ANSWERS * self._s_per_answer):
             self._calm(now_s)
             return
-        if starved > _STARVED:
+        # Callers come at random: a short window without work says nothing by itself.
+        self._starved += _NEWEST * (starved - self._starved)
+        if self._starved > _STARVED:
             self._gain = min(2.0 * self._gain, _MOST_GAIN)
+            self._starved = _STARVED / 2
         else:
             change = in_service - self.in_service
             self.in_service += (_RISE if change > 0 else _FALL) * change
-            if starved < _FED:
+            if self._starved < _FED:
                 self._gain = max(_GAIN, 0.8 * self._gain)
         self._set_bound()
 
