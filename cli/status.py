@@ -79,7 +79,7 @@ def show(
                 model.state,
                 f"{model.ready_replicas} of {model.replicas}",
                 ", ".join(model.default_for),
-                model.reason,
+                model.reason or model.execution_provider_reason,
             )
             for model in models
         ],

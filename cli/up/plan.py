@@ -178,7 +178,7 @@ def _replica_environ(
     }
     if not has_models(service.name):
         return made
-    tuning = {f"{prefix}INFERENCE__INTRA_OP_THREADS": str(threads), "GLIBC_TUNABLES": TENSOR_MEMORY}
+    tuning = {f"{prefix}INFERENCE__CORES": str(threads), "GLIBC_TUNABLES": TENSOR_MEMORY}
     return made | {variable: value for variable, value in tuning.items() if not environ.get(variable)}
 
 

@@ -73,6 +73,7 @@ class Model:
         self._isolation = isolation or Isolation.off()
         self.artifact = loaded.artifact
         self.provider = loaded.provider
+        self.provider_reason = loaded.provider_reason
         self.tuned = loaded.tuned
         own = loaded.settings
         self.cache: ResponseCache | None = None

@@ -247,7 +247,10 @@ class SpeakerEmbedding(Embedding):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model of the mesh. state: `ready`, `loading` or `unavailable`; reason says why it does not answer."""
+    """A model of the mesh. state: `ready`, `loading` or `unavailable`; reason says why it does not answer.
+
+    `execution_provider_reason` says which preferred providers were passed over and why.
+    """
 
     service: str
     name: str
@@ -262,6 +265,7 @@ class ModelInfo:
     execution_provider: str
     ready_replicas: int
     replicas: int
+    execution_provider_reason: str = ""
 
     @property
     def public_name(self) -> str:

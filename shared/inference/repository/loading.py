@@ -47,6 +47,14 @@ class LoadedModel:
         """Execution provider that runs it."""
         return next(iter(self.graphs.values())).session.provider
 
+    @property
+    def provider_reason(self) -> str:
+        """Which providers were passed over and why, and what else runs nodes; by graph where graphs differ."""
+        reasons = {key: graph.session.choice.explanation for key, graph in self.graphs.items()}
+        if len(set(reasons.values())) == 1:
+            return next(iter(reasons.values()))
+        return "; ".join(f"graph {key}: {reason}" for key, reason in reasons.items() if reason)
+
 
 def load_model(folder: Path, service: str, settings: InferenceSettings, isolation: Isolation) -> LoadedModel:
     """Read an artifact, check its files' digests, open its graphs and reproduce its golden outputs.

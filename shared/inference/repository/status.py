@@ -35,6 +35,7 @@ def describe(version: Version, catalog: Catalog) -> pb.ModelStatus:
         status.license = artifact.license
         status.graphs.extend(graph_name(artifact, key) for key in artifact.graphs)
         status.execution_provider = version.model.provider
+        status.execution_provider_reason = version.model.provider_reason
     return status
 
 

@@ -47,13 +47,13 @@ def test_one_replica_of_each_service_and_a_gateway(tmp_path: Path) -> None:
     assert made.gateway.environ["SENSORIUM_GATEWAY_ADDRESS_FILE"] == str(made.gateway.address_file)
     vision = made.replicas[0].environ
     assert vision["SENSORIUM_VISION_RPC__ADDRESS"] == "127.0.0.1:0"
-    assert vision["SENSORIUM_VISION_INFERENCE__INTRA_OP_THREADS"] == "3"
+    assert vision["SENSORIUM_VISION_INFERENCE__CORES"] == "3"
     assert "glibc.malloc" in vision["GLIBC_TUNABLES"]
     assert vision["SENSORIUM_STATE_DIR"] == str(tmp_path)
 
 
 def test_counts_and_threads_are_as_asked(tmp_path: Path) -> None:
-    own = {"SENSORIUM_NLP_INFERENCE__INTRA_OP_THREADS": "5", "GLIBC_TUNABLES": "glibc.malloc.check=1"}
+    own = {"SENSORIUM_NLP_INFERENCE__CORES": "5", "GLIBC_TUNABLES": "glibc.malloc.check=1"}
     made = plan(make_state(tmp_path), own, vision=2, speech=0)
     assert [replica.name for replica in made.replicas] == ["vision-0", "vision-1", "nlp-0"]
     assert made.replicas[2].environ.items() >= own.items()

@@ -30,6 +30,7 @@ def list_models(service: str) -> Plan[list[ModelInfo]]:
                 graphs=tuple(entry.model.graphs),
                 default_for=tuple(entry.model.default_for),
                 execution_provider=entry.model.execution_provider,
+                execution_provider_reason=entry.model.execution_provider_reason,
                 ready_replicas=entry.ready_replicas,
                 replicas=entry.replicas,
             )

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from sensorium.types.v1 import limits_pb2 as sensorium_dot_types_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sensorium/mesh/v1/replica_service.proto\x12\x11sensorium.mesh.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fsensorium/types/v1/limits.proto\"\x1e\n\x1cStreamingWatchReplicaRequest\"\xf2\x01\n\x1dStreamingWatchReplicaResponse\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64raining\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x34\n\x06models\x18\x03 \x03(\x0b\x32\x1e.sensorium.mesh.v1.ModelStatusB\x04\xe2\x41\x01\x03\x12\x33\n\x06limits\x18\x04 \x03(\x0b\x32\x1d.sensorium.types.v1.RpcLimitsB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eserver_version\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0binstance_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\xff\x02\n\x0bModelStatus\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x05state\x18\x03 \x01(\x0e\x32$.sensorium.mesh.v1.ModelStatus.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07license\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06graphs\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x66\x61ult_for\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12 \n\x12\x65xecution_provider\x18\n \x01(\tB\x04\xe2\x41\x01\x03\"Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x15\n\x11STATE_UNAVAILABLE\x10\x03\x32\x94\x01\n\x0eReplicaService\x12\x81\x01\n\x15StreamingWatchReplica\x12/.sensorium.mesh.v1.StreamingWatchReplicaRequest\x1a\x30.sensorium.mesh.v1.StreamingWatchReplicaResponse\"\x03\x90\x02\x01\x30\x01\x42Y\n\x15\x64\x65v.sensorium.mesh.v1P\x01Z*sensorium.dev/gen/sensorium/mesh/v1;meshv1\xaa\x02\x11Sensorium.Mesh.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sensorium/mesh/v1/replica_service.proto\x12\x11sensorium.mesh.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fsensorium/types/v1/limits.proto\"\x1e\n\x1cStreamingWatchReplicaRequest\"\xf2\x01\n\x1dStreamingWatchReplicaResponse\x12\x15\n\x07service\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64raining\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x34\n\x06models\x18\x03 \x03(\x0b\x32\x1e.sensorium.mesh.v1.ModelStatusB\x04\xe2\x41\x01\x03\x12\x33\n\x06limits\x18\x04 \x03(\x0b\x32\x1d.sensorium.types.v1.RpcLimitsB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eserver_version\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0binstance_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\"\xa8\x03\n\x0bModelStatus\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x05state\x18\x03 \x01(\x0e\x32$.sensorium.mesh.v1.ModelStatus.StateB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65scription\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07license\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06graphs\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x66\x61ult_for\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12 \n\x12\x65xecution_provider\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x19\x65xecution_provider_reason\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\"Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x15\n\x11STATE_UNAVAILABLE\x10\x03\x32\x94\x01\n\x0eReplicaService\x12\x81\x01\n\x15StreamingWatchReplica\x12/.sensorium.mesh.v1.StreamingWatchReplicaRequest\x1a\x30.sensorium.mesh.v1.StreamingWatchReplicaResponse\"\x03\x90\x02\x01\x30\x01\x42Y\n\x15\x64\x65v.sensorium.mesh.v1P\x01Z*sensorium.dev/gen/sensorium/mesh/v1;meshv1\xaa\x02\x11Sensorium.Mesh.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSTATUS'].fields_by_name['default_for']._serialized_options = b'\342A\001\003'
   _globals['_MODELSTATUS'].fields_by_name['execution_provider']._loaded_options = None
   _globals['_MODELSTATUS'].fields_by_name['execution_provider']._serialized_options = b'\342A\001\003'
+  _globals['_MODELSTATUS'].fields_by_name['execution_provider_reason']._loaded_options = None
+  _globals['_MODELSTATUS'].fields_by_name['execution_provider_reason']._serialized_options = b'\342A\001\003'
   _globals['_REPLICASERVICE'].methods_by_name['StreamingWatchReplica']._loaded_options = None
   _globals['_REPLICASERVICE'].methods_by_name['StreamingWatchReplica']._serialized_options = b'\220\002\001'
   _globals['_STREAMINGWATCHREPLICAREQUEST']._serialized_start=128
@@ -73,9 +75,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMINGWATCHREPLICARESPONSE']._serialized_start=161
   _globals['_STREAMINGWATCHREPLICARESPONSE']._serialized_end=403
   _globals['_MODELSTATUS']._serialized_start=406
-  _globals['_MODELSTATUS']._serialized_end=789
-  _globals['_MODELSTATUS_STATE']._serialized_start=700
-  _globals['_MODELSTATUS_STATE']._serialized_end=789
-  _globals['_REPLICASERVICE']._serialized_start=792
-  _globals['_REPLICASERVICE']._serialized_end=940
+  _globals['_MODELSTATUS']._serialized_end=830
+  _globals['_MODELSTATUS_STATE']._serialized_start=741
+  _globals['_MODELSTATUS_STATE']._serialized_end=830
+  _globals['_REPLICASERVICE']._serialized_start=833
+  _globals['_REPLICASERVICE']._serialized_end=981
 # @@protoc_insertion_point(module_scope)

@@ -117,6 +117,7 @@ class ModelStatus(google.protobuf.message.Message):
     GRAPHS_FIELD_NUMBER: builtins.int
     DEFAULT_FOR_FIELD_NUMBER: builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: builtins.int
+    EXECUTION_PROVIDER_REASON_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Output only. Name without the service, e.g. `efficientnet-lite0`."""
     version: builtins.str
@@ -133,6 +134,10 @@ class ModelStatus(google.protobuf.message.Message):
     """Output only. Licence of the weights: an SPDX identifier, or `none stated`."""
     execution_provider: builtins.str
     """Output only. Execution provider that runs it, e.g. `CPUExecutionProvider`."""
+    execution_provider_reason: builtins.str
+    """Output only. Which preferred execution providers were passed over and why, and which others run nodes of its graphs;
+    empty if there is nothing to say.
+    """
     @property
     def graphs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Output only. Names under which its graphs answer Open Inference Protocol calls."""
@@ -154,7 +159,8 @@ class ModelStatus(google.protobuf.message.Message):
         graphs: collections.abc.Iterable[builtins.str] | None = ...,
         default_for: collections.abc.Iterable[builtins.str] | None = ...,
         execution_provider: builtins.str = ...,
+        execution_provider_reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["default_for", b"default_for", "description", b"description", "digest", b"digest", "execution_provider", b"execution_provider", "graphs", b"graphs", "license", b"license", "name", b"name", "reason", b"reason", "state", b"state", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["default_for", b"default_for", "description", b"description", "digest", b"digest", "execution_provider", b"execution_provider", "execution_provider_reason", b"execution_provider_reason", "graphs", b"graphs", "license", b"license", "name", b"name", "reason", b"reason", "state", b"state", "version", b"version"]) -> None: ...
 
 Global___ModelStatus: typing_extensions.TypeAlias = ModelStatus
