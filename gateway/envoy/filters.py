@@ -12,6 +12,7 @@ from gateway.envoy import Json
 from gateway.envoy.rates import TIER_HEADER, render_rate_limit
 
 STAMP = Path(__file__).parent / "stamp.lua"
+REPORT = Path(__file__).parent / "report.lua"
 MODEL_HEADER = "x-sensorium-model"
 VERSION_HEADER = "x-sensorium-version"
 PRINCIPAL_HEADER = "x-sensorium-principal"
@@ -35,6 +36,9 @@ REPORT_TRAILERS = (
 )
 # How busy a replica is: for us, and for those who call it directly.
 LOAD_TRAILER = "endpoint-load-metrics-bin"
+# When a client that retries should do so (gRFC A6), and how it is called by a front that keeps `grpc-` to itself.
+PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
+_REPLICA_PUSHBACK_TRAILER = "x-sensorium-retry-pushback-ms"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
 CORS = "envoy.filters.http.cors"
@@ -58,6 +62,8 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
         _rbac_by_path(mesh, contract),
         # Only calls that are allowed use up a client's rate.
         render_rate_limit(mesh, {"key": _JWT, "path": [{"key": "claims"}, {"key": "sub"}]}),
+        # Outside of what rewrites: it sees the reply as it will be sent.
+        _report_in_headers(),
         # Rewrites path and body of HTTP/JSON to gRPC: what follows sees one form only.
         _json(contract, descriptors, mesh.limits.max_message_bytes),
         # Buffers the first message and takes the model's name out of it.
@@ -69,6 +75,8 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
             "name": RBAC_BY_MODEL,
             "typed_config": {"@type": f"{_HTTP}.rbac.v3.RBAC", "rules": {"action": "ALLOW", "policies": {}}},
         },
+        # Next to the replica, whose words it takes off or puts right.
+        _trailers(),
         {
             "name": "envoy.filters.http.router",
             "typed_config": {"@type": f"{_HTTP}.router.v3.Router", "suppress_envoy_headers": True},
@@ -133,7 +141,10 @@ def allow_origins(mesh: Mesh) -> Json:
         "allow_headers": "authorization, x-api-key, content-type, grpc-timeout, x-grpc-web, x-user-agent, traceparent, "
         + PRIORITY_HEADER,
         "expose_headers": ", ".join(
-            ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", *REPORT_TRAILERS]
+            [
+                *("grpc-status", "grpc-message", "grpc-status-details-bin", PUSHBACK_TRAILER),
+                *("retry-after", "x-request-id", *REPORT_TRAILERS),
+            ]
         ),
         "max_age": "7200",
     }
@@ -251,6 +262,70 @@ def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json
             },
             "max_request_body_size": body_bytes,
             "max_response_body_size": body_bytes,
+        },
+    }
+
+
+def _report_in_headers() -> Json:
+    """JSON has no trailers that clients would read: what they say goes into headers. Does not run for gRPC at all."""
+    lines = "\n".join(f'  "{name}",' for name in REPORT_TRAILERS)
+    code = f"local NAMES = {{\n{lines}\n}}\n{REPORT.read_text()}"
+    is_grpc: Json = {
+        "single_predicate": {
+            "input": {
+                "name": "face",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+                    "header_name": FACE_HEADER,
+                },
+            },
+            "value_match": {"prefix": "application/grpc"},
+        }
+    }
+    action: Json = {
+        "name": "run",
+        "typed_config": {
+            "@type": f"{_HTTP}.composite.v3.ExecuteFilterAction",
+            "typed_config": {
+                "name": "envoy.filters.http.lua",
+                "typed_config": {
+                    "@type": f"{_HTTP}.lua.v3.Lua",
+                    "default_source_code": {"inline_string": code},
+                },
+            },
+        },
+    }
+    matchers = [{"predicate": {"not_matcher": is_grpc}, "on_match": {"action": action}}]
+    return {
+        "name": "sensorium.report_in_headers",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "extension_config": {
+                "name": "composite",
+                "typed_config": {"@type": f"{_HTTP}.composite.v3.Composite"},
+            },
+            "xds_matcher": {"matcher_list": {"matchers": matchers}},
+        },
+    }
+
+
+def _trailers() -> Json:
+    def mutations(where: str) -> list[Json]:
+        return [
+            {"remove": LOAD_TRAILER},
+            _set(PUSHBACK_TRAILER, f"%{where}({_REPLICA_PUSHBACK_TRAILER})%"),
+            {"remove": _REPLICA_PUSHBACK_TRAILER},
+        ]
+
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": f"{_HTTP}.header_mutation.v3.HeaderMutation",
+            # A reply without a message has its trailers in its headers.
+            "mutations": {
+                "response_mutations": mutations("RESP"),
+                "response_trailers_mutations": mutations("TRAILER"),
+            },
         },
     }
 

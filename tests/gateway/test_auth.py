@@ -151,6 +151,9 @@ async def test_health_is_open_and_reflection_is_not(gateway: Gateway) -> None:
 async def test_what_a_caller_claims_to_be_is_not_believed(gateway: Gateway) -> None:
     forged = (
         ("x-sensorium-principal", "root"),
+        ("x-sensorium-tier", "gold"),
+        ("x-sensorium-version", "7"),
+        ("x-kept-priority", "batch"),
         ("x-sensorium-deadline", "99999999999999"),
         ("x-sensorium-anything", "1"),
         ("x-sensorium-model", "none-such"),
@@ -161,8 +164,30 @@ async def test_what_a_caller_claims_to_be_is_not_believed(gateway: Gateway) -> N
         answer = await say(gateway, metadata=(*gateway.metadata("toy", subject="ana"), *forged))
     said = dict(pair.split("=", 1) for pair in answer.metadata)
     assert said["x-sensorium-principal"] == "ana"
+    assert said["x-sensorium-tier"] == "default"
     assert int(said["x-sensorium-deadline"]) < 99999999999999
     assert said["x-request-id"] != "forged"
-    assert not said.keys() & {"x-sensorium-anything", "x-sensorium-model", "x-envoy-retry-on"}
+    assert not said.keys() & {
+        "x-sensorium-anything", "x-sensorium-model", "x-sensorium-version", "x-sensorium-priority",
+        "x-envoy-retry-on", "x-kept-priority",
+    }  # fmt: skip
     # The token is the gateway's business.
     assert not said.keys() & {"authorization", "x-api-key"}
+
+
+async def test_a_replica_hears_of_tier_and_priority(gateway: Gateway) -> None:
+    async with gateway.replica():
+        metadata = gateway.metadata("toy", subject="ana", tier="slow")
+        answer = await say(gateway, metadata=(*metadata, ("x-sensorium-priority", "batch")))
+        said = dict(pair.split("=", 1) for pair in answer.metadata)
+        assert said["x-sensorium-principal"] == "ana"
+        assert said["x-sensorium-tier"] == "slow"
+        assert said["x-sensorium-priority"] == "batch"
+        # The same over JSON.
+        headers = {**gateway.headers("toy"), "x-sensorium-priority": "batch"}
+        found = (await gateway.http("POST", "/v1/toys:say", headers=headers, json={})).json()["metadata"]
+        assert "x-sensorium-priority=batch" in found
+        # What it means is the replica's to say; nothing lifts a caller above others.
+        with pytest.raises(grpc.aio.AioRpcError, match="x-sensorium-priority") as caught:
+            await say(gateway, metadata=(*gateway.metadata("toy"), ("x-sensorium-priority", "urgent")))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
