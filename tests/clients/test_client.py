@@ -20,6 +20,7 @@ from sensorium import AsyncClient, Client, errors
 from sensorium.results import Box, LabelScore, Point, Segment, TranscriptSegment
 
 from tests.clients.mesh_in_process import Seen, start
+from tests.support.waiting import within
 
 WAIT_S = 20
 
@@ -208,6 +209,19 @@ def test_the_token_travels_with_every_call(client: Client, address: str, seen: S
     with Client(address, token="") as without:
         without.embed_text("a")
     assert "authorization" not in seen.metadata[-1]
+
+
+async def test_a_priority_is_of_the_client_or_of_one_call(address: str, seen: Seen) -> None:
+    with Client(address, token="", priority="batch") as client:
+        client.embed_text("a")
+        client.embed_text("a", priority="interactive")
+        with pytest.raises(ValueError, match="expected `interactive` or `batch`, got 'urgent'"):
+            client.embed_text("a", priority="urgent")  # type: ignore[call-overload]
+    async with AsyncClient(address, token="") as caller:
+        await within(caller.embed_text("a"))
+        await within(caller.embed_text("a", priority="batch"))
+    sent = [metadata.get("x-sensorium-priority", "") for metadata in seen.metadata]
+    assert sent == ["batch", "", "", "batch"]
 
 
 def test_a_replaced_token_file_is_read_again(

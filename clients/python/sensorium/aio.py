@@ -10,7 +10,7 @@ import grpc.aio
 
 from sensorium.calls import mesh, nlp, speech, vision
 from sensorium.calls.plan import Plan, Rpc, as_list, unwrap
-from sensorium.connection import OPTIONS, connection
+from sensorium.connection import OPTIONS, Priority, connection
 from sensorium.errors import from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
@@ -51,9 +51,11 @@ class AsyncClient:
         secure: bool | None = None,
         root_certificates: bytes | None = None,
         timeout_s: float = 60.0,
+        priority: Priority = "interactive",
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
         self._timeout_s = timeout_s
+        self._priority = priority
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
 
@@ -81,6 +83,7 @@ class AsyncClient:
         top_k: int = ...,
         min_score: float = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageLabels: ...
     @overload
     async def classify_image(
@@ -91,6 +94,7 @@ class AsyncClient:
         top_k: int = ...,
         min_score: float = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageLabels]: ...
     async def classify_image(
         self,
@@ -100,11 +104,12 @@ class AsyncClient:
         top_k: int = 5,
         min_score: float = 0.0,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageLabels | list[ImageLabels]:
         """See `Client.classify_image`."""
         inputs, many = as_list(image)
         plan = vision.classify_image(inputs, model=model, top_k=top_k, min_score=min_score)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def detect_objects(
@@ -115,6 +120,7 @@ class AsyncClient:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageObjects: ...
     @overload
     async def detect_objects(
@@ -125,6 +131,7 @@ class AsyncClient:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageObjects]: ...
     async def detect_objects(
         self,
@@ -134,11 +141,12 @@ class AsyncClient:
         min_score: float | None = None,
         max_results: int = 100,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageObjects | list[ImageObjects]:
         """See `Client.detect_objects`."""
         inputs, many = as_list(image)
         plan = vision.detect_objects(inputs, model=model, min_score=min_score, max_results=max_results)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def detect_faces(
@@ -149,6 +157,7 @@ class AsyncClient:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageFaces: ...
     @overload
     async def detect_faces(
@@ -159,6 +168,7 @@ class AsyncClient:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageFaces]: ...
     async def detect_faces(
         self,
@@ -168,15 +178,22 @@ class AsyncClient:
         min_score: float | None = None,
         max_results: int = 100,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageFaces | list[ImageFaces]:
         """See `Client.detect_faces`."""
         inputs, many = as_list(image)
         plan = vision.detect_faces(inputs, model=model, min_score=min_score, max_results=max_results)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def read_text(
-        self, image: Image, *, model: str = ..., min_score: float | None = ..., timeout_s: float | None = ...
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageText: ...
     @overload
     async def read_text(
@@ -186,6 +203,7 @@ class AsyncClient:
         model: str = ...,
         min_score: float | None = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageText]: ...
     async def read_text(
         self,
@@ -194,19 +212,30 @@ class AsyncClient:
         model: str = "",
         min_score: float | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageText | list[ImageText]:
         """See `Client.read_text`."""
         inputs, many = as_list(image)
         plan = vision.read_text(inputs, model=model, min_score=min_score)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def embed_image(
-        self, image: Image, *, model: str = ..., timeout_s: float | None = ...
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageEmbedding: ...
     @overload
     async def embed_image(
-        self, image: list[ImageT] | tuple[ImageT, ...], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageEmbedding]: ...
     async def embed_image(
         self,
@@ -214,31 +243,48 @@ class AsyncClient:
         *,
         model: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageEmbedding | list[ImageEmbedding]:
         """See `Client.embed_image`."""
         inputs, many = as_list(image)
         plan = vision.embed_image(inputs, model=model)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def embed_text(
-        self, text: str, *, model: str = ..., timeout_s: float | None = ...
+        self, text: str, *, model: str = ..., timeout_s: float | None = ..., priority: Priority | None = ...
     ) -> TextEmbedding: ...
     @overload
     async def embed_text(
-        self, text: list[str] | tuple[str, ...], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        text: list[str] | tuple[str, ...],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[TextEmbedding]: ...
     async def embed_text(
-        self, text: str | list[str] | tuple[str, ...], *, model: str = "", timeout_s: float | None = None
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> TextEmbedding | list[TextEmbedding]:
         """See `Client.embed_text`."""
         inputs, many = as_list(text)
         plan = nlp.embed_text(inputs, model=model)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def classify_text(
-        self, text: str, labels: Sequence[str], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        text: str,
+        labels: Sequence[str],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> TextLabels: ...
     @overload
     async def classify_text(
@@ -248,6 +294,7 @@ class AsyncClient:
         *,
         model: str = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[TextLabels]: ...
     async def classify_text(
         self,
@@ -256,19 +303,32 @@ class AsyncClient:
         *,
         model: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> TextLabels | list[TextLabels]:
         """See `Client.classify_text`."""
         inputs, many = as_list(text)
         plan = nlp.classify_text(inputs, labels, model=model)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def transcribe(
-        self, audio: Audio, *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        language: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> Transcript: ...
     @overload
     async def transcribe(
-        self, audio: list[AudioT], *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        language: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[Transcript]: ...
     async def transcribe(
         self,
@@ -277,15 +337,22 @@ class AsyncClient:
         model: str = "",
         language: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> Transcript | list[Transcript]:
         """See `Client.transcribe`."""
         inputs, many = as_list(audio)
         plan = speech.transcribe(inputs, model=model, language=language)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def detect_speech(
-        self, audio: Audio, *, model: str = ..., threshold: float | None = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        threshold: float | None = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> SpeechSegments: ...
     @overload
     async def detect_speech(
@@ -295,6 +362,7 @@ class AsyncClient:
         model: str = ...,
         threshold: float | None = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[SpeechSegments]: ...
     async def detect_speech(
         self,
@@ -303,27 +371,43 @@ class AsyncClient:
         model: str = "",
         threshold: float | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SpeechSegments | list[SpeechSegments]:
         """See `Client.detect_speech`."""
         inputs, many = as_list(audio)
         plan = speech.detect_speech(inputs, model=model, threshold=threshold)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload
     async def embed_speaker(
-        self, audio: Audio, *, model: str = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> SpeakerEmbedding: ...
     @overload
     async def embed_speaker(
-        self, audio: list[AudioT], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[SpeakerEmbedding]: ...
     async def embed_speaker(
-        self, audio: Audio | list[AudioT], *, model: str = "", timeout_s: float | None = None
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SpeakerEmbedding | list[SpeakerEmbedding]:
         """See `Client.embed_speaker`."""
         inputs, many = as_list(audio)
         plan = speech.embed_speaker(inputs, model=model)
-        return unwrap(await self._run(plan, timeout_s), many=many)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     async def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:
         """See `Client.list_models`."""
@@ -337,10 +421,10 @@ class AsyncClient:
         """See `Client.limits`."""
         return await self._run(mesh.get_limits(), timeout_s)
 
-    async def _run(self, plan: Plan[T], timeout_s: float | None) -> T:
+    async def _run(self, plan: Plan[T], timeout_s: float | None, priority: Priority | None = None) -> T:
         method = self._method(plan.rpc)
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        metadata = self._connection.metadata()
+        metadata = self._connection.metadata(priority or self._priority)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(message: Any, offset: int) -> Any:

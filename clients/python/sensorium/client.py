@@ -9,7 +9,7 @@ import grpc
 
 from sensorium.calls import mesh, nlp, speech, vision
 from sensorium.calls.plan import Plan, Rpc, as_list, unwrap
-from sensorium.connection import OPTIONS, connection
+from sensorium.connection import OPTIONS, Priority, connection
 from sensorium.errors import SensoriumError, from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
@@ -44,7 +44,8 @@ class Client:
     and only what concerns the call as a whole is raised. What an image or a clip may be: see `sensorium.inputs`.
 
     address, token, secure, root_certificates: see `sensorium.connection`; by default the environment says.
-    timeout_s: of each call to the mesh; every method takes one of its own.
+    timeout_s: of each call to the mesh; every method takes one of its own. priority: likewise; `batch` lets those go first
+    who wait for their answer.
     Every method raises a `sensorium.errors.SensoriumError`.
     """
 
@@ -56,9 +57,11 @@ class Client:
         secure: bool | None = None,
         root_certificates: bytes | None = None,
         timeout_s: float = 60.0,
+        priority: Priority = "interactive",
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
         self._timeout_s = timeout_s
+        self._priority = priority
         target = self._connection.target
         self._channel = (
             grpc.secure_channel(target, self._connection.credentials(), OPTIONS)
@@ -88,6 +91,7 @@ class Client:
         top_k: int = ...,
         min_score: float = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageLabels: ...
     @overload
     def classify_image(
@@ -98,6 +102,7 @@ class Client:
         top_k: int = ...,
         min_score: float = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageLabels]: ...
     def classify_image(
         self,
@@ -107,11 +112,12 @@ class Client:
         top_k: int = 5,
         min_score: float = 0.0,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageLabels | list[ImageLabels]:
         """Names what an image shows: the `top_k` best labels of probability `min_score` or more."""
         inputs, many = as_list(image)
         plan = vision.classify_image(inputs, model=model, top_k=top_k, min_score=min_score)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def detect_objects(
@@ -122,6 +128,7 @@ class Client:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageObjects: ...
     @overload
     def detect_objects(
@@ -132,6 +139,7 @@ class Client:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageObjects]: ...
     def detect_objects(
         self,
@@ -141,11 +149,12 @@ class Client:
         min_score: float | None = None,
         max_results: int = 100,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageObjects | list[ImageObjects]:
         """Finds objects and says where they are. min_score: None means the model's own threshold."""
         inputs, many = as_list(image)
         plan = vision.detect_objects(inputs, model=model, min_score=min_score, max_results=max_results)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def detect_faces(
@@ -156,6 +165,7 @@ class Client:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageFaces: ...
     @overload
     def detect_faces(
@@ -166,6 +176,7 @@ class Client:
         min_score: float | None = ...,
         max_results: int = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageFaces]: ...
     def detect_faces(
         self,
@@ -175,15 +186,22 @@ class Client:
         min_score: float | None = None,
         max_results: int = 100,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageFaces | list[ImageFaces]:
         """Finds faces and five landmarks of each; it identifies nobody."""
         inputs, many = as_list(image)
         plan = vision.detect_faces(inputs, model=model, min_score=min_score, max_results=max_results)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def read_text(
-        self, image: Image, *, model: str = ..., min_score: float | None = ..., timeout_s: float | None = ...
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        min_score: float | None = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageText: ...
     @overload
     def read_text(
@@ -193,6 +211,7 @@ class Client:
         model: str = ...,
         min_score: float | None = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageText]: ...
     def read_text(
         self,
@@ -201,19 +220,30 @@ class Client:
         model: str = "",
         min_score: float | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageText | list[ImageText]:
         """Reads printed text, line by line."""
         inputs, many = as_list(image)
         plan = vision.read_text(inputs, model=model, min_score=min_score)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def embed_image(
-        self, image: Image, *, model: str = ..., timeout_s: float | None = ...
+        self,
+        image: Image,
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> ImageEmbedding: ...
     @overload
     def embed_image(
-        self, image: list[ImageT] | tuple[ImageT, ...], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[ImageEmbedding]: ...
     def embed_image(
         self,
@@ -221,29 +251,48 @@ class Client:
         *,
         model: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> ImageEmbedding | list[ImageEmbedding]:
         """Turns an image into a vector; similar images have a high `similarity`."""
         inputs, many = as_list(image)
         plan = vision.embed_image(inputs, model=model)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
-    def embed_text(self, text: str, *, model: str = ..., timeout_s: float | None = ...) -> TextEmbedding: ...
+    def embed_text(
+        self, text: str, *, model: str = ..., timeout_s: float | None = ..., priority: Priority | None = ...
+    ) -> TextEmbedding: ...
     @overload
     def embed_text(
-        self, text: list[str] | tuple[str, ...], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        text: list[str] | tuple[str, ...],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[TextEmbedding]: ...
     def embed_text(
-        self, text: str | list[str] | tuple[str, ...], *, model: str = "", timeout_s: float | None = None
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> TextEmbedding | list[TextEmbedding]:
         """Turns a text into a vector; texts of similar meaning have a high `similarity`."""
         inputs, many = as_list(text)
         plan = nlp.embed_text(inputs, model=model)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def classify_text(
-        self, text: str, labels: Sequence[str], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        text: str,
+        labels: Sequence[str],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> TextLabels: ...
     @overload
     def classify_text(
@@ -253,6 +302,7 @@ class Client:
         *,
         model: str = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[TextLabels]: ...
     def classify_text(
         self,
@@ -261,19 +311,32 @@ class Client:
         *,
         model: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> TextLabels | list[TextLabels]:
         """Says which of your `labels` (2 to 64, best as short phrases) fits a text best."""
         inputs, many = as_list(text)
         plan = nlp.classify_text(inputs, labels, model=model)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def transcribe(
-        self, audio: Audio, *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        language: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> Transcript: ...
     @overload
     def transcribe(
-        self, audio: list[AudioT], *, model: str = ..., language: str = ..., timeout_s: float | None = ...
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        language: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[Transcript]: ...
     def transcribe(
         self,
@@ -282,15 +345,22 @@ class Client:
         model: str = "",
         language: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> Transcript | list[Transcript]:
         """Writes down what is said. language: a BCP-47 tag; empty means the model's only one."""
         inputs, many = as_list(audio)
         plan = speech.transcribe(inputs, model=model, language=language)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def detect_speech(
-        self, audio: Audio, *, model: str = ..., threshold: float | None = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        threshold: float | None = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> SpeechSegments: ...
     @overload
     def detect_speech(
@@ -300,6 +370,7 @@ class Client:
         model: str = ...,
         threshold: float | None = ...,
         timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[SpeechSegments]: ...
     def detect_speech(
         self,
@@ -308,27 +379,43 @@ class Client:
         model: str = "",
         threshold: float | None = None,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SpeechSegments | list[SpeechSegments]:
         """Says when somebody speaks. threshold: probability, above 0 and below 1; None means the model's own."""
         inputs, many = as_list(audio)
         plan = speech.detect_speech(inputs, model=model, threshold=threshold)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload
     def embed_speaker(
-        self, audio: Audio, *, model: str = ..., timeout_s: float | None = ...
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> SpeakerEmbedding: ...
     @overload
     def embed_speaker(
-        self, audio: list[AudioT], *, model: str = ..., timeout_s: float | None = ...
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
     ) -> list[SpeakerEmbedding]: ...
     def embed_speaker(
-        self, audio: Audio | list[AudioT], *, model: str = "", timeout_s: float | None = None
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
     ) -> SpeakerEmbedding | list[SpeakerEmbedding]:
         """Turns a voice into a vector; clips of one speaker have a high `similarity`."""
         inputs, many = as_list(audio)
         plan = speech.embed_speaker(inputs, model=model)
-        return unwrap(self._run(plan, timeout_s), many=many)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:
         """Every model that any replica knows; `service` narrows it to one service's."""
@@ -342,10 +429,10 @@ class Client:
         """The bounds on what each rpc accepts."""
         return self._run(mesh.get_limits(), timeout_s)
 
-    def _run(self, plan: Plan[T], timeout_s: float | None) -> T:
+    def _run(self, plan: Plan[T], timeout_s: float | None, priority: Priority | None = None) -> T:
         method = self._method(plan.rpc)
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        metadata = self._connection.metadata()
+        metadata = self._connection.metadata(priority or self._priority)
         replies: list[Any] = []
         running: deque[tuple[int, Any]] = deque()
         try:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import grpc
@@ -18,6 +18,9 @@ import grpc
 DEFAULT_ADDRESS = "127.0.0.1:8080"
 _LOOPBACK = re.compile(r"unix:.*|(127(\.\d{1,3}){3}|localhost|\[::1\]):\d+")
 
+# What goes first where work waits.
+Priority = Literal["interactive", "batch"]
+_PRIORITY_HEADER = "x-sensorium-priority"
 # Two large images and their reply fit; what a mesh accepts is its own matter (`Client.limits()`).
 _MAX_MESSAGE_BYTES = 128 * 2**20
 OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -85,10 +88,15 @@ class Connection:
     token: Token
     root_certificates: bytes | None = None
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of one call. Raises OSError if the token's file cannot be read."""
+    def metadata(self, priority: Priority = "interactive") -> tuple[tuple[str, str], ...]:
+        """The metadata of one call. Raises OSError if the token's file cannot be read, ValueError for another priority."""
         token = self.token.read()
-        return (("authorization", f"Bearer {token}"),) if token else ()
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        if priority == "interactive":
+            return metadata
+        if priority != "batch":
+            raise ValueError(f"priority: expected `interactive` or `batch`, got {priority!r}")
+        return (*metadata, (_PRIORITY_HEADER, priority))
 
     def credentials(self) -> grpc.ChannelCredentials:
         """What a TLS channel needs."""
