@@ -85,6 +85,40 @@ def test_any_bytes_are_read_as_protobuf_reads_them(beginning: bytes) -> None:
     check(beginning + b"\x3a\xc0\xb8\x02" + FILLER)
 
 
-def test_a_small_request_is_left_to_protobuf() -> None:
-    request = pb.ModelInferRequest(model_name="line", raw_input_contents=[b"1234"])
-    assert read_message(request.SerializeToString()) == request
+@settings(max_examples=300, deadline=None)
+@given(requests(), st.data())
+def test_what_is_known_already_is_read_as_protobuf_reads_it(
+    request: pb.ModelInferRequest, data: st.DataObject
+) -> None:
+    payload = bytearray(request.SerializeToString())
+    check(bytes(payload))
+    check(bytes(payload))
+    # Of the same length, with other bytes in or between the tensors.
+    payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    check(bytes(payload))
+
+
+def test_the_second_of_a_kind_is_not_parsed() -> None:
+    first, second = (
+        pb.ModelInferRequest(model_name="second", raw_input_contents=[content, b"ab"]).SerializeToString()
+        for content in (b"1234", b"5678")
+    )
+    one, two = read_message(first), read_message(second)
+    assert isinstance(one, InferMessage)
+    assert isinstance(two, InferMessage)
+    assert two.request is one.request
+    assert (list(one.raw), list(two.raw)) == ([b"1234", b"ab"], [b"5678", b"ab"])
+
+
+def test_small_requests_that_are_never_alike_are_left_to_protobuf() -> None:
+    messages = [
+        read_message(
+            pb.ModelInferRequest(
+                model_name="never", id=f"{at:04}", raw_input_contents=[b"1234"]
+            ).SerializeToString()
+        )
+        for at in range(100)
+    ]
+    assert isinstance(messages[0], InferMessage)
+    assert isinstance(messages[-1], pb.ModelInferRequest)
+    assert messages[-1].id == "0099"
