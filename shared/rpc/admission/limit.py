@@ -41,8 +41,8 @@ _QUIET_S = 5.0
 _QUEUED = 0.5
 # How much of a window goes into the number in service. Batches that were not full say little of what the model can do.
 _RISE, _FALL = 0.5, 0.05
-# Bounds of the advice when to come back, on average: a refusal costs the caller some milliseconds, and most overloads last for
-# a few seconds.
+# Bounds of the advice when to come back, on average: a refusal costs the caller some milliseconds, and most overloads last
+# for a few seconds.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 # Fractions of the golden ratio fall evenly between 0 and 1: callers who are refused together do not return together.
 _GOLDEN = 0.6180339887498949
@@ -134,7 +134,8 @@ class Limit:
     def record(self, waited_s: float, served_s: float, now_s: float) -> None:
         """Counts a call that was answered: seconds that it waited in queues, and seconds of the rest of its time."""
         self._waited_s += waited_s
-        self._served_s += served_s
+        # The report's times overlap a little where models run side by side.
+        self._served_s += max(served_s, 0.0)
         self._answers += 1
         if now_s - self._window_at_s >= _WINDOW_S and self._answers >= _WINDOW_ANSWERS:
             self._close_window(now_s)
