@@ -16,6 +16,7 @@ from shared.inference.batching.waiting import Answer
 from shared.inference.executor import run_in_executor
 from shared.inference.model import ServedGraph
 from shared.inference.oip.classification import read_labels
+from shared.inference.oip.familiar import Plan
 from shared.inference.oip.message import InferMessage, InferRequest
 from shared.inference.oip.reply import make_classified_response, make_infer_response
 from shared.inference.oip.request import Asked, RequestReader
@@ -39,6 +40,13 @@ class Face:
         self.batched = bool(graph.loaded.max_batch_size)
         self._artifact = graph.artifact
 
+    def plan(self, request: pb.ModelInferRequest, raw: Sequence[bytes | memoryview]) -> Plan | None:
+        """How requests of this layout are answered; None where anything is out of the ordinary."""
+        asked = None if request.parameters else self.reader.read_plain(request, raw)
+        if asked is None or any(name == "BYTES" for name in self.types.values()):
+            return None
+        return Plan(self, request, asked, self.types, self.version)
+
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The artifact's names of classes. Reads a file the first time, some kilobytes."""
@@ -52,6 +60,25 @@ class Answering:
         self._repository = repository
         # Not held by this: a version that was replaced ends once nobody holds its graphs.
         self._faces: WeakKeyDictionary[ServedGraph, Face] = WeakKeyDictionary()
+
+    async def answer_encoded(
+        self, message: InferRequest, deadline: Deadline
+    ) -> pb.ModelInferResponse | bytes:
+        """As `answer`, or the reply as it goes onto the wire, where the request is of a layout that is known."""
+        layout = message.layout if isinstance(message, InferMessage) else None
+        if layout is None:
+            return await self.answer(message, deadline)
+        assert isinstance(message, InferMessage)
+        request = message.request
+        graph = self._repository.graph(request.model_name, request.model_version)
+        face = self.face(graph)
+        plan = layout.known
+        if not isinstance(plan, Plan) or plan.owner is not face:
+            plan = layout.known = face.plan(request, message.raw)
+        if plan is None:
+            return await self.answer(message, deadline)
+        answer = await graph.infer(plan.read(message.raw), plan.outputs, deadline)
+        return plan.write(answer)
 
     async def answer(self, message: InferRequest, deadline: Deadline) -> pb.ModelInferResponse:
         """Run a graph on a request's tensors, by the deadline or by the request's own `timeout`.

@@ -45,7 +45,8 @@ class Layout:
 
     def fits(self, payload: bytes) -> bool:
         """Whether a message of the same length is one of these."""
-        for start, end, literal in self._literals:
+        # A loop, for there are one or two of them: a generator would cost more than the comparisons.
+        for start, end, literal in self._literals:  # noqa: SIM110
             if payload[start:end] != literal:
                 return False
         return True
@@ -79,8 +80,13 @@ class Layouts:
         alike.misses += 1
         return None
 
+    def is_worthwhile(self, payload: bytes) -> bool:
+        """Whether a message that is not known should be learned: most of its length are known again."""
+        alike = self._by_length.get(len(payload))
+        return alike is None or alike.misses <= _IN_VAIN or alike.misses % _TRY_AGAIN == 0
+
     def learn(self, payload: bytes, request: pb.ModelInferRequest, spans: Sequence[Span]) -> Layout | None:
-        """Take note of a message that was not known; None if it is not worth it."""
+        """Take note of a message that was not known; None if it holds too much beside its tensors."""
         if len(payload) - sum(end - start for start, end in spans) > _MAX_LITERAL_BYTES:
             return None
         alike = self._by_length.get(len(payload))
@@ -88,8 +94,6 @@ class Layouts:
             if len(self._by_length) >= _MAX_LENGTHS:
                 del self._by_length[next(iter(self._by_length))]
             alike = self._by_length[len(payload)] = _Alike()
-        if alike.misses > _IN_VAIN and alike.misses % _TRY_AGAIN:
-            return None
         layout = Layout(payload, request, spans)
         alike.layouts = [layout, *alike.layouts[: _MAX_ALIKE - 1]]
         return layout

@@ -48,18 +48,20 @@ def read_message(payload: bytes) -> InferRequest:
     Raises:
         google.protobuf.message.DecodeError: it is malformed.
     """
+    small = len(payload) < _SMALL_BYTES
+    source = payload if small else memoryview(payload)
     layout = _layouts.find(payload)
     if layout is not None:
-        source = payload if len(payload) < _SMALL_BYTES else memoryview(payload)
         return InferMessage(layout.request, [source[start:end] for start, end in layout.spans], layout)
-    parts = _split(payload)
+    worthwhile = _layouts.is_worthwhile(payload)
+    parts = _split(payload) if worthwhile or not small else None
     if parts is None:
         return pb.ModelInferRequest.FromString(payload)
     rest, spans = parts
     request = pb.ModelInferRequest.FromString(rest)
-    source = payload if len(payload) < _SMALL_BYTES else memoryview(payload)
-    raw = [source[start:end] for start, end in spans]
-    return InferMessage(request, raw, _layouts.learn(payload, request, spans) if spans else None)
+    if worthwhile and spans:
+        layout = _layouts.learn(payload, request, spans)
+    return InferMessage(request, [source[start:end] for start, end in spans], layout)
 
 
 def add_to_server(servicer: pb_grpc.GRPCInferenceServiceServicer, server: Any) -> None:
@@ -83,7 +85,7 @@ class _Registrar:
             "ModelInfer": grpc.unary_unary_rpc_method_handler(
                 infer.unary_unary,
                 request_deserializer=read_message,
-                response_serializer=infer.response_serializer,
+                response_serializer=_write_reply,
             ),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
                 stream.stream_stream,
@@ -92,6 +94,10 @@ class _Registrar:
             ),
         }
         self._server.add_registered_method_handlers(service_name, handlers)
+
+
+def _write_reply(reply: pb.ModelInferResponse | bytes) -> bytes:
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
 def _split(payload: bytes) -> tuple[bytes, list[Span]] | None:

@@ -98,9 +98,11 @@ class InferenceServicer(NotOffered):
         graph = self._repository.graph(request.name, request.version, field="name")
         return make_config(request.name, graph, self._answering.face(graph).labels)
 
-    async def ModelInfer(self, message: InferRequest, context: Context) -> pb.ModelInferResponse:
+    async def ModelInfer(  # type: ignore[override]  # `message.py` has the reply written, where it is not yet
+        self, message: InferRequest, context: Context
+    ) -> pb.ModelInferResponse | bytes:
         """Runs a graph on the request's tensors."""
-        return await self._answering.answer(message, current_deadline())
+        return await self._answering.answer_encoded(message, current_deadline())
 
     async def ModelStreamInfer(
         self, messages: AsyncIterator[InferRequest], context: Context
