@@ -166,9 +166,9 @@ class Repository:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a model on disk, and each that is not unloaded on purpose answers."""
-        wanted = [shelf for shelf in self._shelves.values() if shelf.folders and not shelf.unloaded]
-        return bool(wanted) and all(shelf.default is not None for shelf in wanted)
+        """Whether there is a model on disk, and each answers or is unloaded on purpose."""
+        pulled = [shelf for shelf in self._shelves.values() if shelf.folders]
+        return bool(pulled) and all(shelf.unloaded or shelf.default is not None for shelf in pulled)
 
     @property
     def versions(self) -> list[Version]:
