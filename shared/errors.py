@@ -39,6 +39,8 @@ from google.rpc import error_details_pb2, status_pb2
 DOMAIN = "sensorium"
 # Exit code of a process that wants to be started again: EX_TEMPFAIL of <sysexits.h>.
 RESTART_CODE = 75
+# Reason of a refusal by a queue that has no place left: admission takes it as overload.
+QUEUE_FULL = "QUEUE_FULL"
 # Names listed in a NotFound: enough to spot a typing error, few enough to read.
 MAX_NAMES = 20
 # Fields listed in one InvalidArguments.

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from shared.errors import DeadlineExceeded, ResourceExhausted
+from shared.errors import QUEUE_FULL, DeadlineExceeded, ResourceExhausted
 from shared.inference.settings import count_cores
 from shared.rpc.deadline import Deadline, current_deadline
 from shared.rpc.report import current_report
@@ -59,6 +59,7 @@ class Executor:
                 limit=f"{self._max_pending} waiting items",
                 # By then those that wait now are through.
                 retry_after_s=round(max(self._pending * self._work_s / self._threads, _MIN_RETRY_S), 3),
+                reason=QUEUE_FULL,
             )
         deadline = _find_deadline()
         context = contextvars.copy_context()

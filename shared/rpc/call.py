@@ -13,11 +13,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from shared.errors import (
+    QUEUE_FULL,
     Cancelled,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
-    ResourceExhausted,
     SensoriumError,
     Unimplemented,
     let_go,
@@ -215,12 +215,7 @@ class Call:
             )
             let_go(error)
             error = Internal(self.correlation.request_id)
-        if (
-            isinstance(error, ResourceExhausted)
-            and error.retry_after_s is not None
-            and self._permit is not None
-        ):
-            # A queue behind the door was full.
+        if error.reason == QUEUE_FULL and self._permit is not None:
             self._permit.overflow(time.monotonic())
         self._finish(error.code.name)
         let_go(error)

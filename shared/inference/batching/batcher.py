@@ -13,7 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, SensoriumError, Unavailable
+from shared.errors import (
+    QUEUE_FULL,
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    SensoriumError,
+    Unavailable,
+)
 from shared.inference.batching.expiry import Expiry
 from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
@@ -206,6 +213,7 @@ class Batcher:
                 answer.batch_size,
                 self._model,
                 self._version,
+                share=answer.share,
             )
         return answer
 
@@ -232,7 +240,8 @@ class Batcher:
             return self._closing_error()
         now_s = item.queued_ns / 1e9
         if waiting >= queue.max_size:
-            return self._refuse(f"{queue.max_size} waiting items", queue.expected_s() / room.instances)
+            wait_s = queue.expected_s() / room.instances
+            return self._refuse(f"{queue.max_size} waiting items", wait_s, QUEUE_FULL)
         if not waiting and len(room.running) < room.instances:
             # However long it is expected to take: a wrong expectation mends itself only by being tried.
             return None
@@ -249,9 +258,9 @@ class Batcher:
             return self._refuse(f"what can be run in the {left_s:.3g} s to the deadline", before_s)
         return None
 
-    def _refuse(self, limit: str, wait_s: float) -> ResourceExhausted:
-        retry_s = min(max(wait_s, _MIN_RETRY_S), _MAX_RETRY_S)
-        return ResourceExhausted(f"queue of {self.name}", limit=limit, retry_after_s=round(retry_s, 2))
+    def _refuse(self, limit: str, wait_s: float, reason: str = "") -> ResourceExhausted:
+        retry_s = round(min(max(wait_s, _MIN_RETRY_S), _MAX_RETRY_S), 2)
+        return ResourceExhausted(f"queue of {self.name}", limit=limit, retry_after_s=retry_s, reason=reason)
 
     def _expire(self, item: Item) -> None:
         if not item.gone:
@@ -279,7 +288,8 @@ class Batcher:
             if not item.future.done():
                 queued_ns = item.queued_ns
                 waited_ns = started_ns - queued_ns
-                item.future.set_result(Answer(answer, waited_ns / 1e9, batch_s, compute_s, rows))
+                share = item.cost / batch.cost if batch.cost else 1.0
+                item.future.set_result(Answer(answer, waited_ns / 1e9, batch_s, compute_s, rows, share))
                 answered_rows += item.rows
                 total_ns.append(ended_ns - queued_ns)
                 queue_ns.append(waited_ns)

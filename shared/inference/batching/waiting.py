@@ -25,6 +25,7 @@ class Answer:
     batch_s: float  # joining the batch, splitting it, handing the answer over
     compute_s: float  # the run
     batch_size: int  # rows of the batch that it ran in; 1 for a graph without a batch axis
+    share: float = 1.0  # of the batch's cost that is the item's own
 
 
 @dataclass(frozen=True, slots=True)

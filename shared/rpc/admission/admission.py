@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
-from shared.errors import ResourceExhausted
+from shared.errors import QUEUE_FULL, ResourceExhausted
 from shared.rpc.admission.ledger import Account, Ledger
 from shared.rpc.admission.limit import Limit
 from shared.rpc.admission.settings import AdmissionSettings
@@ -188,6 +188,7 @@ class Permit:
                 waited_s = report.queue_s
                 limit.record(waited_s, now_s - self._entered_s - waited_s, now_s)
             if self._account is not None:
+                # Also for a call that failed: what it took is gone.
                 self._account.credit_s -= report.cost_s
         if not limit.model:
             self._door.learn(self._name, limit, report)
@@ -221,7 +222,7 @@ class Admitted:
         if self._call is not None:
             self._call.add_all(self.report)
         now_s = time.monotonic()
-        if isinstance(error, ResourceExhausted) and error.retry_after_s is not None:
+        if isinstance(error, ResourceExhausted) and error.reason == QUEUE_FULL:
             self._permit.overflow(now_s)
         self._permit.leave(self.report, now_s, answered=error is None)
 
