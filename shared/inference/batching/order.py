@@ -8,7 +8,7 @@ SIGCOMM 1996). Here: the tags, and lanes of items that may run together. Not her
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
 from typing import TypeAlias
 
@@ -50,10 +50,11 @@ class Lane:
 class _Flow:
     """One principal: where its next item's turn is, and what it has waiting."""
 
-    __slots__ = ("backlog", "finish")
+    __slots__ = ("backlog", "finish", "last")
 
     def __init__(self) -> None:
         self.finish = 0.0
+        self.last = 0.0  # tag of the item that came last
         self.backlog = 0.0
 
 
@@ -73,13 +74,15 @@ class FairOrder:
         # The lanes by their first items. An entry is out of date where its lane's first item is another by now.
         self._tops: list[tuple[float, int, Lane]] = []
 
-    def __iter__(self) -> Iterator[Item]:
-        return (item for lane in self._lanes.values() for _, _, item in lane.entries if item.waiting)
-
     @property
     def lanes(self) -> int:
         """Groups of items that may run together; at least so many batches wait."""
         return len(self._lanes)
+
+    @property
+    def held(self) -> int:
+        """Items that are kept, those included that have left and whose turn has not come."""
+        return sum(len(lane.entries) for lane in self._lanes.values())
 
     def add(self, item: Item) -> None:
         """Let an item wait for its turn."""
@@ -88,7 +91,11 @@ class FairOrder:
         flow = self._flows.get(item.principal)
         if flow is None:
             flow = self._add_flow(item.principal)
-        item.start = start = flow.finish if flow.finish > self._now else self._now
+        start = flow.finish if flow.finish > self._now else self._now
+        if start < flow.last and flow.backlog > 0:
+            # One before has left and given its cost back; nobody overtakes those who came between.
+            start = flow.last
+        item.start = flow.last = start
         cost = item.cost
         flow.finish = start + cost
         flow.backlog += cost

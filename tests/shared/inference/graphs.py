@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shared.inference.artifact import Artifact, Draft, GraphDraft, Tensor, write_artifact
 from shared.inference.datatypes import NUMPY_TYPES
-from shared.inference.manifest import Graph
+from shared.inference.manifest import Batching, Cost, Graph, Pad, PadOutput
 
 TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -64,10 +64,11 @@ def draft_graph(
     *,
     file: str = "model.onnx",
     max_batch_size: int = 8,
+    batching: Batching | None = None,
 ) -> GraphDraft:
     """A graph with its signature."""
     content = make_model(nodes, inputs, outputs, constants)
-    return GraphDraft(content, file, tuple(inputs), tuple(outputs), max_batch_size)
+    return GraphDraft(content, file, tuple(inputs), tuple(outputs), max_batch_size, batching)
 
 
 def linear(max_batch_size: int = 8, file: str = "model.onnx") -> GraphDraft:
@@ -173,6 +174,28 @@ def hungry(max_batch_size: int = 8) -> GraphDraft:
     )
 
 
+def masked(max_batch_size: int = 8) -> GraphDraft:
+    """Rows of unlike lengths: pick = 10 * x for x below 4 (any other fails the run), total = their sum where the mask is 1.
+
+    x and mask [N, any] to pick [N, any] and total [N]; what fills a row up is no zero, so that a mask that is not read shows.
+    """
+    return draft_graph(
+        [
+            helper.make_node("Gather", ["table", "x"], ["pick"]),
+            helper.make_node("Mul", ["pick", "mask"], ["kept"]),
+            helper.make_node("ReduceSum", ["kept", "axis"], ["total"], keepdims=0),
+        ],
+        [Tensor("x", "INT64", (-1, -1)), Tensor("mask", "INT64", (-1, -1))],
+        [Tensor("pick", "INT64", (-1, -1)), Tensor("total", "INT64", (-1,))],
+        {"table": np.arange(4, dtype=np.int64) * 10, "axis": np.array([1], dtype=np.int64)},
+        max_batch_size=max_batch_size,
+        batching=Batching(
+            cost=Cost(input="x", axes=(0, 1)),
+            pad=Pad(axis=1, inputs={"x": 3, "mask": 0}, outputs={"pick": PadOutput(axis=1)}),
+        ),
+    )
+
+
 def golden_of(draft: GraphDraft, graph: str = "model") -> dict[str, Any]:
     """Golden arrays of one of the graphs above, worked out here and not by ONNX Runtime."""
     tensor = draft.inputs[0]
@@ -239,5 +262,9 @@ def write_model(
 def signature_of(draft: GraphDraft) -> Graph:
     """The signature as the batcher takes it."""
     return Graph(
-        file=draft.file, inputs=draft.inputs, outputs=draft.outputs, max_batch_size=draft.max_batch_size
+        file=draft.file,
+        inputs=draft.inputs,
+        outputs=draft.outputs,
+        max_batch_size=draft.max_batch_size,
+        batching=draft.batching or Batching(),
     )

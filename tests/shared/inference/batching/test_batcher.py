@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +10,22 @@ import numpy as np
 import pytest
 
 from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted, Unavailable
-from shared.inference.batching.batcher import Answer, Batcher
+from shared.inference.batching.batcher import Answer
 from shared.inference.session.session import Session
 from shared.rpc.deadline import Deadline
+from tests.shared.inference.batching.calling import (
+    FOREVER,
+    PATIENT_S,
+    hold,
+    release,
+    start,
+    until_empty,
+    until_waiting,
+)
 from tests.shared.inference.conftest import MakeBatcher
 from tests.shared.inference.graphs import WEIGHTS, hungry, linear, picky, slow, summed, two_of_each
 from tests.support.memory import resident_bytes
 from tests.support.waiting import within
-
-# Turns of the slow graph that no test waits for: only a run that is told to end does end.
-FOREVER = 10**15
-# A session that waits this long for its batch to fill: within a test, until it is full.
-PATIENT_S = 9.0
-
-
-def start(batcher: Batcher, inputs: dict[str, Any], **options: Any) -> asyncio.Task[Answer]:
-    deadline = options.pop("deadline", None) or Deadline.after(30)
-    return asyncio.ensure_future(batcher.submit(inputs, options.pop("outputs", ()), deadline))
-
-
-async def hold(batcher: Batcher) -> asyncio.Task[Answer]:
-    """Occupies the session until the returned task is cancelled."""
-    holder = start(batcher, {"x": np.array([FOREVER])})
-    await until_empty(batcher, 1)
-    return holder
-
-
-async def until_waiting(batcher: Batcher, count: int) -> None:
-    async with asyncio.timeout(10):
-        while batcher.queue_size != count:
-            await asyncio.sleep(0)
-
-
-async def until_empty(batcher: Batcher, submitted: int) -> None:
-    """Until the session has taken what was submitted."""
-    async with asyncio.timeout(10):
-        for _ in range(submitted + 1):
-            await asyncio.sleep(0)
-        while batcher.queue_size:
-            await asyncio.sleep(0)
-
-
-async def release(holder: asyncio.Task[Answer]) -> None:
-    holder.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await within(holder)
 
 
 async def test_one_item_alone(make_batcher: MakeBatcher) -> None:
@@ -333,55 +303,6 @@ async def test_a_batch_that_is_long_enough_takes_no_more(make_batcher: MakeBatch
     await release(holder)
     answers = await within(asyncio.gather(*tasks))
     assert [answer.batch_size for answer in answers] == [2, 2, 2, 2]
-
-
-async def test_random_interleavings_never_swap_answers(make_batcher: MakeBatcher) -> None:
-    """2,000 calls of random shapes, rows, outputs, poison, cancellation and deadlines: each gets its own answer."""
-    rng = random.Random(20_26)
-    batcher = make_batcher(two_of_each(), max_queue_size=4000)
-    picky_batcher = make_batcher(picky(), max_queue_size=4000)
-
-    async def call(number: int) -> str:
-        for _ in range(rng.randrange(3)):
-            await asyncio.sleep(0)
-        rows, width = rng.randint(1, 4), rng.randint(1, 3)
-        deadline = Deadline.after(rng.choice([30.0, 30.0, 30.0, 0.002]))
-        try:
-            if rng.random() < 0.3:
-                index = rng.choice([0, 1, 2, 3, 50])
-                answer = await picky_batcher.submit({"x": np.full(rows, index)}, (), deadline)
-                assert answer.outputs["y"].tolist() == [index * 10] * rows
-            else:
-                a = (
-                    np.full((rows, width), number, np.float32)
-                    + np.arange(rows, dtype=np.float32)[:, None] / 8
-                )
-                wanted = rng.choice([(), ("sum",), ("difference", "sum")])
-                answer = await batcher.submit({"a": a, "b": np.ones_like(a)}, wanted, deadline)
-                assert tuple(answer.outputs) == (wanted or ("sum", "difference"))
-                np.testing.assert_array_equal(answer.outputs["sum"], a + 1)
-        except InvalidArgument:
-            assert index == 50
-            return "poisoned"
-        except (DeadlineExceeded, ResourceExhausted):
-            return "late"
-        return "answered"
-
-    tasks = [asyncio.ensure_future(call(number)) for number in range(2000)]
-    for task in tasks:
-        if rng.random() < 0.1:
-            asyncio.get_running_loop().call_later(rng.random() * 0.05, task.cancel)
-    results = await within(asyncio.gather(*tasks, return_exceptions=True), 60)
-    wrong = [
-        result
-        for result in results
-        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError)
-    ]
-    assert not wrong
-    assert results.count("answered") > 1000
-    assert "poisoned" in results
-    counted = batcher.statistics.to_message("graph", "1")
-    assert counted.execution_count < counted.inference_stats.success.count
 
 
 async def test_a_session_at_rest_gives_its_memory_back_and_answers_again(make_batcher: MakeBatcher) -> None:

@@ -1,0 +1,111 @@
+"""Runs that are over sooner than a thread would be woken: tiny graphs run on the event loop itself.
+
+Handing an item to a thread and its answer back takes two wake-ups and two turns of the interpreter's lock, about 80 µs when
+calls come one by one. A graph that runs for less is faster, and costs less, where its items are. Those that come in one
+burst run together all the same.
+
+Here: when, and with whom. Not here: how long a graph's runs take (`repository/golden.py` measures it), the run itself
+(`instance.py`). What fails here is run again by a thread, which finds the guilty item.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shared.inference.batching.batch import UnevenOutputError
+from shared.inference.batching.instance import Instance
+from shared.inference.batching.queue import Batch
+from shared.inference.batching.room import Room
+from shared.inference.batching.waiting import Item
+from shared.inference.session.session import RunError
+
+__all__ = ["Express"]
+
+# A run that takes so long was none of those this is for (or the machine did something else meanwhile), and after so many of
+# them, more than one in a hundred, the graph's runs are left to its threads.
+_TOO_LONG_NS = 1_000_000
+_STRIKES = 5
+
+
+class Express:
+    """The event loop's own runs of one graph. `rows` are the most that may run together, 0 = none; set from any thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        room: Room,
+        instance: Instance,
+        *,
+        answer: Callable[..., None],
+        hand_over: Callable[[Item], None],
+    ) -> None:
+        """`instance` is never started: its runs are made here. `hand_over` takes an item to the threads."""
+        self.rows = 0
+        self._loop = loop
+        self._room = room
+        self._instance = instance
+        self._answer = answer
+        self._hand_over = hand_over
+        self._items: list[Item] = []
+        self._runs = self._strikes = 0
+
+    def takes(self, item: Item) -> bool:
+        """Whether an item is to run here: it is small, and nobody waits or runs, before whom it would go."""
+        room = self._room
+        # Only this thread lets items in, so that an empty queue stays so.
+        return item.rows <= self.rows and not room.running and not len(room.queue) and not room.closed
+
+    def add(self, item: Item) -> None:
+        """Run an item, with those that come before the event loop's next turn."""
+        self._items.append(item)
+        if len(self._items) == 1:
+            self._loop.call_soon(self._run)
+
+    def close(self) -> list[Item]:
+        """Give up the items that have not run yet."""
+        items, self._items = self._items, []
+        return items
+
+    def _run(self) -> None:
+        items, self._items = self._items, []
+        while items:
+            kind, batch, others = items[0].kind, Batch(), []
+            for item in items:
+                if item.future.done():
+                    continue
+                # Items of no kind run alone, as do all of a graph whose first axis turned out to be no batch axis.
+                fits = batch.rows + item.rows <= min(self.rows, self._room.queue.limits.max_rows)
+                if not batch.items or (fits and item.kind == kind and kind is not None):
+                    batch.add(item)
+                else:
+                    others.append(item)
+            items = others
+            if batch.items:
+                self._run_batch(batch)
+
+    def _run_batch(self, batch: Batch) -> None:
+        started_ns = time.monotonic_ns()
+        ran: tuple[Any, ...] | None = None
+        try:
+            ran = self._instance.run_here(batch, started_ns)
+        except (RunError, UnevenOutputError):
+            pass  # handed over
+        finally:
+            if ran is None:
+                for item in batch.items:
+                    self._hand_over(item)
+        if ran is not None:
+            done_ns = time.monotonic_ns()
+            run, outputs, times = ran
+            self._answer(run, outputs, started_ns, done_ns, times)
+            self._watch(done_ns - started_ns)
+
+    def _watch(self, taken_ns: int) -> None:
+        self._runs += 1
+        if taken_ns > _TOO_LONG_NS:
+            self._strikes += 1
+            if self._strikes > _STRIKES + self._runs // 100:
+                self.rows = 0
