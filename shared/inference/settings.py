@@ -34,9 +34,9 @@ class ModelSettings(Settings):
     Said for a service it holds for all its models, said for a model (`models`) it holds for that one.
     """
 
-    providers: tuple[str, ...] = Field(default=("CPUExecutionProvider",), min_length=1)
+    providers: tuple[str, ...] = Field(default=("auto",), min_length=1)
     """ONNX Runtime's execution providers, best first, e.g. `tensorrt,cuda,openvino,cpu`; those that are missing, fail here
-    or can run nothing of a graph are passed over."""
+    or can run nothing of a graph are passed over. `auto` is CUDA where this build of ONNX Runtime has it, else the CPU."""
     precision: Precision | None = None
     """`fp32`, `fp16` or `int8`, for artifacts that carry their graphs in several; unset, or where there is none of it, a
     graph's own file runs."""

@@ -37,8 +37,10 @@ _LOADING = re.compile(r"^Load model from .*? failed:", re.DOTALL)
 # What is said of an opset that is too new takes 600 characters to the point.
 _OPSET = re.compile(r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)", re.DOTALL)
 # "/path/reshape_helper.h:47 onnxruntime::ReshapeHelper::ReshapeHelper(…) input_shape_size == size was false.
-# <what we want>", and "/path/onnxruntime_pybind_state.cc:729 void onnxruntime::python::Register(…) <what we want>"
-_SOURCE_LINE = re.compile(r"^\S+\.(?:cc|h|cpp|hpp):\d+ (?:.*? was false\. |[^()]*\([^()]*\) )", re.DOTALL)
+# <what we want>", "/path/state.cc:729 void onnxruntime::python::Register(…) <what we want>", or a chain of such places.
+_SOURCE_LINES = re.compile(
+    r"^.*\.(?:cc|h|cpp|hpp):\d+ .*?(?:was false\. |[)\]] (?:\[[\w-]+\] )?(?=[A-Z]))", re.DOTALL
+)
 
 
 class SessionError(Exception):
@@ -64,5 +66,5 @@ def shorten(text: str) -> str:
     text = _LOADING.sub("", _PREFIX.sub("", _STATUS_MESSAGE.sub("", text)))
     if (opset := _OPSET.search(text)) is not None:
         return f"expected opset {opset[3]} of {opset[2]} or lower, got opset {opset[1]}; export it for a lower one"
-    text = _SOURCE_LINE.sub("", text).strip()
+    text = _SOURCE_LINES.sub("", text).strip()
     return text if len(text) <= _REASON_CHARACTERS else f"{text[:_REASON_CHARACTERS]}…"
