@@ -103,16 +103,18 @@ class Joiner:
             return self._concatenate(name, arrays)
         rows = sum([array.shape[0] for array in arrays])
         shape = (rows, *first.shape[1:axis], longest, *first.shape[axis + 1 :])
-        whole = (
-            np.empty(shape, first.dtype) if first.dtype.hasobject else self._reserve(name, shape, first.dtype)
-        )
+        if first.dtype.hasobject:
+            # Texts: nothing behind a text is the empty one.
+            whole: Array = np.full(shape, "", first.dtype)
+        else:
+            whole = self._reserve(name, shape, first.dtype)
         # With the axis right behind the rows, whatever lies behind both stays as it is.
         lines = whole.swapaxes(1, axis) if axis > 1 else whole
         start = 0
         for array, length in zip(arrays, lengths, strict=True):
             end = start + array.shape[0]
             lines[start:end, :length] = array.swapaxes(1, axis) if axis > 1 else array
-            if length < longest:
+            if length < longest and not first.dtype.hasobject:
                 lines[start:end, length:] = filling
             start = end
         return whole

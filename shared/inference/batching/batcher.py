@@ -22,6 +22,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.inference.batching.expiry import Expiry
+from shared.inference.batching.express import Express
 from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
 from shared.inference.batching.queue import Limits, Queue
@@ -107,8 +108,9 @@ class Batcher:
             Told.ENDED: self._remove_instance,
         }
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._instances = {
-            Instance(
+
+        def make_instance() -> Instance:
+            return Instance(
                 self._room,
                 session,
                 graph,
@@ -120,8 +122,11 @@ class Batcher:
                 cores=None if core_budget is None else core_budget.use(threads),
                 rest_s=rest_s,
             )
-            for _ in range(instances)
-        }
+
+        self._express = Express(
+            self._loop, self._room, make_instance, answer=self._answer, hand_over=self._hand_over
+        )
+        self._instances = {make_instance() for _ in range(instances)}
         for instance in self._instances:
             instance.start()
 
@@ -138,6 +143,15 @@ class Batcher:
     @worthwhile_cost.setter
     def worthwhile_cost(self, cost: float) -> None:
         self._limits.worthwhile_cost = cost
+
+    @property
+    def express_rows(self) -> int:
+        """Rows whose run is so short that it is made on the event loop; 0 = none. Set from any thread, once measured."""
+        return self._express.rows
+
+    @express_rows.setter
+    def express_rows(self, rows: int) -> None:
+        self._express.rows = rows
 
     def count_cost(self, inputs: Mapping[str, Array]) -> float:
         """What a run of these inputs costs, in the graph's own unit."""
@@ -194,8 +208,11 @@ class Batcher:
             principal=caller.principal,
             priority=caller.priority if priority is None or priority < caller.priority else priority,
         )
-        self._enter(item)
-        self._expiry.add(item)
+        if self._express.takes(item):
+            self._express.add(item)
+        else:
+            self._enter(item)
+            self._expiry.add(item)
         try:
             answer = await item.future
         except asyncio.CancelledError:
@@ -219,7 +236,8 @@ class Batcher:
 
     async def close(self) -> None:
         """Refuse who waits, who runs and who comes, end the runs at work early, and wait for the threads' end."""
-        self._fail_all(self._room.close(), Failure.FAILED, self._closing_error)
+        items = [*self._express.close(), *self._room.close()]
+        self._fail_all(items, Failure.FAILED, self._closing_error)
         await asyncio.shield(self._ended)
 
     def _enter(self, item: Item) -> None:
@@ -231,6 +249,12 @@ class Batcher:
         if not self._room.closed:
             self.statistics.record_failure(Failure.REFUSED, 0)
         raise refusal
+
+    def _hand_over(self, item: Item) -> None:
+        """Let an item in that was to run on the event loop and failed there."""
+        with self._room.changed:
+            self._room.add(item)
+        self._expiry.add(item)
 
     def _find_refusal(self, item: Item) -> SensoriumError | None:
         """Why an item cannot be let in."""

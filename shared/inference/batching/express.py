@@ -37,16 +37,19 @@ class Express:
         self,
         loop: asyncio.AbstractEventLoop,
         room: Room,
-        instance: Instance,
+        make_instance: Callable[[], Instance],
         *,
         answer: Callable[..., None],
         hand_over: Callable[[Item], None],
     ) -> None:
-        """`instance` is never started: its runs are made here. `hand_over` takes an item to the threads."""
+        """`make_instance` makes one that is not started, once there is a run for it; `hand_over` takes an item to the
+        threads.
+        """
         self.rows = 0
         self._loop = loop
         self._room = room
-        self._instance = instance
+        self._make_instance = make_instance
+        self._instance: Instance | None = None
         self._answer = answer
         self._hand_over = hand_over
         self._items: list[Item] = []
@@ -67,6 +70,8 @@ class Express:
     def close(self) -> list[Item]:
         """Give up the items that have not run yet."""
         items, self._items = self._items, []
+        if self._instance is not None:
+            self._instance.close()
         return items
 
     def _run(self) -> None:
@@ -87,6 +92,8 @@ class Express:
                 self._run_batch(batch)
 
     def _run_batch(self, batch: Batch) -> None:
+        if self._instance is None:
+            self._instance = self._make_instance()
         started_ns = time.monotonic_ns()
         ran: tuple[Any, ...] | None = None
         try:

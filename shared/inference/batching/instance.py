@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from shared.inference.batching.batch import Joiner, Splitter, UnevenOutputError
 from shared.inference.batching.pace import Pace
-from shared.inference.batching.queue import Limits
+from shared.inference.batching.queue import Batch, Limits
 from shared.inference.batching.room import Room, Run
 from shared.inference.batching.statistics import BatchTimes
 from shared.inference.datatypes import Array
@@ -80,6 +80,24 @@ class Instance:
         """Begin to take batches."""
         self._thread.start()
 
+    def run_here(self, batch: Batch, started_ns: int) -> tuple[Run, list[dict[str, Array]], BatchTimes]:
+        """Run a batch on the calling thread, of an instance that was not started. Nothing is told of it, and no cores are
+        taken: it is for runs that are over before anybody could be asked.
+
+        Raises:
+            RunError, UnevenOutputError: the graph failed on these values.
+        """
+        run = Run(batch, self._pace.run_s(batch.padded_cost))
+        outputs, times = self._compute(run, started_ns)
+        taken_ns = times.input_ns + times.infer_ns + times.output_ns
+        self._pace.learn(batch.padded_cost, taken_ns / 1e9)
+        return run, outputs, times
+
+    def close(self) -> None:
+        """The end of an instance that was not started."""
+        if self._guard is not None:
+            self._guard.close()
+
     def _work(self) -> None:
         # At first there is what the runs of loading have left.
         kept: float | None = self._rest_s
@@ -93,8 +111,7 @@ class Instance:
                 if self._room.idle:
                     self._session.release_memory()
                 kept = None
-        if self._guard is not None:
-            self._guard.close()
+        self.close()
         self._tell(Told.ENDED, self)
 
     def _take(self) -> None:

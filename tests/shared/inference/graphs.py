@@ -177,7 +177,7 @@ def hungry(max_batch_size: int = 8) -> GraphDraft:
 def masked(max_batch_size: int = 8) -> GraphDraft:
     """Rows of unlike lengths: pick = 10 * x for x below 4 (any other fails the run), total = their sum where the mask is 1.
 
-    x and mask [N, any] to pick [N, any] and total [N]; what fills a row up is no zero, so that a mask that is not read shows.
+    x and mask [N, any] to pick [N, any] and total [N]; a row is filled up with no zeros, so that a mask not read shows.
     """
     return draft_graph(
         [

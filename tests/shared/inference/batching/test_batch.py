@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from shared.inference.batching.batch import Joiner, Splitter, UnevenOutputError
 from shared.inference.datatypes import Array
+from shared.inference.manifest import Pad, PadOutput
 
 
 def displace(array: Array) -> Array:
@@ -67,3 +68,51 @@ def test_results_without_the_rows_are_refused() -> None:
     for result in (np.zeros((1, 4)), np.array(1.0)):
         with pytest.raises(UnevenOutputError, match="'y'"):
             Splitter().split(["y"], [result], [1, 1])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 9)), min_size=2, max_size=6),
+    st.sampled_from([1, 2]),
+    st.sampled_from([np.float32, np.int64, np.bool_]),
+    st.sampled_from([1, 4]),
+)
+def test_rows_are_filled_up_and_cut_again(
+    shapes: list[tuple[int, int]], axis: int, dtype: Any, every: int
+) -> None:
+    pad = Pad(axis=axis, inputs={"x": 7}, outputs={"y": PadOutput(axis=axis, every=every)})
+    joiner, splitter = Joiner(["x", "z"], pad), Splitter(pad)
+    rng = np.random.default_rng(5)
+    items = []
+    for rows, length in shapes:
+        shape = (rows, length, 2) if axis == 1 else (rows, 2, length)
+        items.append((rng.integers(0, 5, shape).astype(dtype), np.full((rows, 1), length)))
+    # Twice, so that the second batch lies where the first one did.
+    for _ in range(2):
+        joined = joiner.join(items)
+        longest = max(length for _, length in shapes)
+        assert joined["x"].shape[axis] == longest
+        assert joined["z"].tolist() == [[length] for rows, length in shapes for _ in range(rows)]
+        whole = np.moveaxis(joined["x"], axis, 1)
+        start = 0
+        for (rows, length), (x, _) in zip(shapes, items, strict=True):
+            np.testing.assert_array_equal(whole[start : start + rows, :length], np.moveaxis(x, axis, 1))
+            assert (whole[start : start + rows, length:] == np.array(7).astype(dtype)).all()
+            start += rows
+        result = np.moveaxis(whole[:, ::every], 1, axis)
+        rows = [count for count, _ in shapes]
+        answers = splitter.split(["y"], [result.copy()], rows, [length for _, length in shapes])
+        for (x, _), answer in zip(items, answers, strict=True):
+            wanted = np.moveaxis(np.moveaxis(x, axis, 1)[:, ::every], 1, axis)
+            np.testing.assert_array_equal(answer["y"], wanted)
+
+
+def test_texts_are_filled_up() -> None:
+    joiner = Joiner(["x"], Pad(axis=1, inputs={"x": 0}))
+    texts = [(np.array([["a", "b"]], dtype=object),), (np.array([["c"]], dtype=object),)]
+    assert joiner.join(texts)["x"].tolist() == [["a", "b"], ["c", ""]]
+
+
+def test_results_of_another_length_are_refused() -> None:
+    splitter = Splitter(Pad(axis=1, inputs={"x": 0}, outputs={"y": PadOutput(axis=1)}))
+    with pytest.raises(UnevenOutputError, match="'y'"):
+        splitter.split(["y"], [np.zeros((2, 3))], [1, 1], [2, 4])
