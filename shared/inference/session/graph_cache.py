@@ -27,6 +27,8 @@ _log = get_logger("inference")
 
 # Written into every key: another value makes all entries of before worthless.
 _FORMAT = 1
+# Records of graphs for which the cache does not pay that are kept; a service has some ten graphs, a version each.
+_MAX_REFUSALS = 256
 _GRAPH, _RECORD, _COMPILED, _PARTIAL = ".onnx", ".json", ".compiled", ".partial"
 
 
@@ -60,6 +62,10 @@ class GraphCache:
 
     def make_room(self) -> None:
         """Remove what was not used for longest until the rest is within the bound."""
+        refusals = [path for path in self.folder.glob(f"*{_RECORD}") if not path.with_suffix(_GRAPH).exists()]
+        if len(refusals) > _MAX_REFUSALS:
+            for path in sorted(refusals, key=_get_mtime)[:-_MAX_REFUSALS]:
+                path.unlink(missing_ok=True)
         found = []
         for path in (*self.folder.glob(f"*{_GRAPH}"), *self.folder.glob(f"*{_COMPILED}")):
             with contextlib.suppress(FileNotFoundError):  # another process made room
@@ -76,6 +82,13 @@ class GraphCache:
                 path.unlink(missing_ok=True)
             left -= size
             _log.info("optimised graph removed", file=path.name, reason="the cache is full", bytes=size)
+
+
+def _get_mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process made room
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ class CachedGraph:
             OSError: the record cannot be written.
         """
         self._write({"refused": reason, **facts})
+        self.cache.make_room()
 
     def remove(self, reason: str) -> None:
         """Forget the graph; it is made again at the next occasion."""

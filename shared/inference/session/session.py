@@ -35,8 +35,8 @@ RunOptions: TypeAlias = onnxruntime.RunOptions
 
 # Operators that take one scale over the whole batch, so that a row's answer would depend on its batch-mates.
 _BATCH_WIDE = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul", b"DynamicQuantizeLSTM")
-# The optimised graph is kept where opening it, its digest checked, takes at most this share of the time.
-_PAYS = 0.9
+# An optimised graph that saves less than a tenth is not worth its place on the disk.
+_SHARE = 0.9
 
 
 class Session:
@@ -152,11 +152,12 @@ class Session:
         with contextlib.suppress(RunError):  # it says that it was told to end
             self.run(smallest, [tensor.name for tensor in self.outputs], options)
 
-    def keep_optimized(self, inputs: Mapping[str, Array]) -> None:
+    def keep_optimized(self, inputs: Mapping[str, Array], *, share: float = _SHARE) -> None:
         """Keep the graph as ONNX Runtime has optimised it for the next start, if that pays. Blocks, up to seconds.
 
         Done once, by measuring: kept is what gives, on `inputs`, bit for bit what this session gives, and opens in
-        less CPU time. A failure is logged; the session is not touched.
+        at most this `share` of its CPU time, the check of its digest counted in. A failure is logged; the session is not
+        touched.
         """
         cached = self._cached
         if cached is None or self.provider != CPU or self.from_cache or cached.is_known:
@@ -173,7 +174,7 @@ class Session:
                 names = [tensor.name for tensor in self.outputs]
                 if not _equal_bits(self._run(session, inputs, names), self.run(inputs, names)):
                     cached.refuse("its outputs differ", facts)
-                elif cpu_s > _PAYS * self._cpu_s:
+                elif cpu_s > share * self._cpu_s:
                     cached.refuse("it does not open faster", facts)
                 else:
                     cached.keep(path, sha256, facts)

@@ -20,6 +20,12 @@ __all__ = ["front"]
 MakeBatcher = Callable[..., Batcher]
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What loading learns of the tests' graphs does not end up in the user's state folder."""
+    monkeypatch.setenv("SENSORIUM_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 async def make_batcher(tmp_path: Path) -> AsyncIterator[MakeBatcher]:
     """Makes a batcher over a graph: `make_batcher(linear(), max_batch_size=3, …)`."""
