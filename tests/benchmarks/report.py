@@ -50,9 +50,20 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[max(k - 1, 0)], ordered[min(n - k, n - 1)]
 
 
-def judge(name: str, samples: Sequence[float], unit: str, how: str, *, at_most: float | None = None) -> Row:
-    """A row out of one sample a round."""
+def judge(
+    name: str,
+    samples: Sequence[float],
+    unit: str,
+    how: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Row:
+    """A row out of one sample a round; with one bound or none."""
     value, low, high = median_interval(samples)
+    if at_least is not None:
+        reached: Holds = True if low >= at_least else False if high < at_least else "undecided"
+        return Row(name, value, low, high, unit, f">= {at_least:g}", reached, how)
     if at_most is None:
         return Row(name, value, low, high, unit, "", "no bar", how)
     holds: Holds = True if high <= at_most else False if low > at_most else "undecided"
