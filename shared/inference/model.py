@@ -141,6 +141,10 @@ class Model:
                 rows = times.worthwhile_rows(graph.loaded.max_batch_size)
                 graph.batcher.worthwhile_cost = rows * row_cost
                 graph.batcher.pace.seed(times.fixed_s, times.per_row_s / row_cost)
+                if not graph.loaded.signature.shapes_vary:
+                    graph.batcher.express_rows = times.rows_within(
+                        graph.settings.express_run_s, graph.loaded.max_batch_size
+                    )
 
     async def close(self) -> None:
         """End the batchers; who waits is told that the model is unavailable."""

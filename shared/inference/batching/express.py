@@ -24,10 +24,10 @@ from shared.inference.session.session import RunError
 
 __all__ = ["Express"]
 
-# A run that takes so long was none of those this is for (or the machine did something else meanwhile), and after so many of
-# them, more than one in a hundred, the graph's runs are left to its threads.
+# A run that takes so long is none of those this is for, or the machine did something else meanwhile: on a crowded one, one in
+# a hundred. After so many of them, and more than one in ten, the graph's runs are left to its threads.
 _TOO_LONG_NS = 1_000_000
-_STRIKES = 5
+_STRIKES = 10
 
 
 class Express:
@@ -114,5 +114,5 @@ class Express:
         self._runs += 1
         if taken_ns > _TOO_LONG_NS:
             self._strikes += 1
-            if self._strikes > _STRIKES + self._runs // 100:
+            if self._strikes > _STRIKES + self._runs // 10:
                 self.rows = 0

@@ -90,6 +90,12 @@ class RunTimes:
         """Rows, at most so many, from which on the fixed part of a run is at most a fifth of the rows' part."""
         return min(max(int(self.fixed_s / (_FIXED_SHARE * self.per_row_s)), 1), most)
 
+    def rows_within(self, seconds: float, most: int) -> int:
+        """Rows, at most so many, whose run takes no longer; 0 where one takes longer."""
+        if self.fixed_s + self.per_row_s > seconds:
+            return 0
+        return min(int((seconds - self.fixed_s) / self.per_row_s), most)
+
 
 def measure_runs(graph: LoadedGraph, inputs: Mapping[str, Array]) -> RunTimes | None:
     """Time runs of golden inputs alone and beside their copy; None where no batch is too large, or none is possible.
