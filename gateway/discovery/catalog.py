@@ -34,6 +34,8 @@ class Catalog:
         self.services = tuple(services)
         self.replicas = tuple(replicas)
         self._names: dict[str, set[str]] = {service: set() for service in services}
+        # Models that no replica has open, so that the names of their graphs are not known.
+        self._closed: dict[str, set[str]] = {service: set() for service in services}
         self._ready_names: dict[str, set[str]] = {service: set() for service in services}
         self._ready_models: dict[str, set[str]] = {service: set() for service in services}
         self._defaults: dict[str, set[str]] = {service: set() for service in services}
@@ -50,6 +52,10 @@ class Catalog:
             self._ready_names[replica.service] |= replica.ready_names
             self._ready_models[replica.service] |= {model.name for model in replica.ready_models}
             self._ready_defaults[replica.service] |= replica.ready_rpcs
+        for service, closed in self._closed.items():
+            reported = [model for one in replicas if one.service == service for model in one.report.models]
+            closed |= {model.name for model in reported}
+            closed -= {model.name for model in reported if model.state == ModelStatus.STATE_READY}
 
     def ready_models(self, service: str) -> set[str]:
         """Models of a service that answer typed calls somewhere."""
@@ -87,12 +93,10 @@ class Catalog:
         Raises NotFound with the names that exist, or FailedPrecondition with the candidates.
         """
         prefix, slash, bare = name.partition("/")
-        if slash and prefix in self._names and bare in self._names[prefix] and service in (None, prefix):
+        if slash and prefix in self._names and self._has(prefix, bare) and service in (None, prefix):
             return prefix, bare
         owners = (
-            []
-            if slash
-            else [one for one, names in self._names.items() if name in names and service in (None, one)]
+            [] if slash else [one for one in self._names if self._has(one, name) and service in (None, one)]
         )
         if not owners:
             names = self.public_names() if service is None else sorted(self._names[service])
@@ -104,6 +108,10 @@ class Catalog:
             )
         return owners[0], name
 
+    def _has(self, service: str, name: str) -> bool:
+        """Whether a name is a service's: a model's, a graph's, or what may be a graph of a model that is not open."""
+        return name in self._names[service] or name.rpartition(".")[0] in self._closed[service]
+
     def explain(self, service: str, name: str) -> Unavailable:
         """Why a known model does not answer."""
         statuses = [
@@ -112,6 +120,7 @@ class Catalog:
             if replica.service == service
             for model in replica.report.models
             if name in (model.name, *model.graphs)
+            or (model.name in self._closed[service] and name.startswith(f"{model.name}."))
         ]
         reasons = [model.reason for replica, model in statuses if model.reason]
         if reasons:

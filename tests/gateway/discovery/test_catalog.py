@@ -48,6 +48,8 @@ CATALOG = Catalog(
         ("ocr.det", None, ("vision", "ocr.det")),
         ("vision/ocr.rec", None, ("vision", "ocr.rec")),
         ("gone", None, ("vision", "gone")),
+        # What graphs it has is not known while nobody has it open.
+        ("late.det", None, ("vision", "late.det")),
     ],
 )
 def test_names_that_mean_something(name: str, service: str | None, found: tuple[str, str]) -> None:
@@ -58,6 +60,8 @@ def test_names_that_mean_something(name: str, service: str | None, found: tuple[
     ("name", "service"),
     [
         ("", None),
+        ("ocr.none", None),
+        ("cat.det", None),
         ("dog", None),
         ("nlp/ocr", None),
         ("nlp/words", "vision"),
