@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,14 @@ from shared.errors import RESTART_CODE, RestartError, SensoriumError
 from shared.inference.isolation.fault import give_signal_stack
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
 from shared.inference.isolation.marker import Marker, collect
-from shared.inference.isolation.record import Record, Suspect, describe_quarantine, locked, record_folder
+from shared.inference.isolation.record import (
+    Blamed,
+    Record,
+    Suspect,
+    describe_quarantine,
+    locked,
+    record_folder,
+)
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.isolation.watch import Watch
 from shared.settings import state_dir
@@ -36,8 +44,11 @@ __all__ = ["Guard", "Isolation"]
 
 _log = get_logger("inference")
 
-# What a hang that let go counts: four of them make a quarantine.
-_LET_GO = 0.5
+# What a hang that let go counts: four of them make a quarantine. One call that the gateway tries on every replica must
+# not be four, so that they count once in this time (seconds).
+_LET_GO, _LET_GO_APART_S = 0.5, 60.0
+# How long a healthy event loop takes at most to answer (seconds).
+_LOOP_S = 2.0
 # How often the record is looked at for models that were released (seconds).
 _LOOK_S = 1.0
 
@@ -56,7 +67,7 @@ class Models(Protocol):
 class _Finding:
     """What the watch found of a version, for the event loop."""
 
-    what: Literal["hang", "return", "stuck", "release"]
+    what: Literal["out", "return", "stuck", "release"]
     model: str
     version: str
     reason: str = ""
@@ -156,8 +167,8 @@ class Isolation:
 
     def quarantined(self, model: str, version: str, digest: str) -> str | None:
         """Why the artifact with this digest must not be loaded, in words for its user; None if it may be."""
-        blamed = None if self._record is None else self._record.find(digest)
-        if blamed is None or not blamed.quarantined:
+        blamed = self._find_quarantine(digest)
+        if blamed is None:
             return None
         self._refused[digest] = Suspect(self._get_bare(model), version, digest)
         return describe_quarantine(self._service, blamed)
@@ -174,7 +185,7 @@ class Isolation:
                 found = await self._found.get()
                 if found.what == "stuck":
                     raise RestartError(found.reason)
-                if found.what == "hang":
+                if found.what == "out":
                     models.take_out(found.model, found.version, found.reason)
                     continue
                 # Loading takes seconds, in which another may hang.
@@ -233,46 +244,68 @@ class Isolation:
             return
         reason = f"it hangs: a run took more than {limit_s:g} s and was asked to stop"
         _log.error("model hangs", model=guard.model, version=guard.version, graph=guard.graph, reason=reason)
-        self._tell(_Finding("hang", guard.model, guard.version, reason))
+        self._tell(_Finding("out", guard.model, guard.version, reason))
 
     def _on_return(self, guard: Guard) -> None:
         _log.warning("hanging run returned", model=guard.model, version=guard.version, graph=guard.graph)
         if guard.loads:
             # It was slow and nobody could ask it to stop; what it says now is taken as it is.
             return
-        self._blame(guard, _LET_GO, "a run of it hung and had to be stopped")
+        self._blame(guard, "a run of it hung and had to be stopped", _LET_GO, _LET_GO_APART_S)
         self._tell(_Finding("return", guard.model, guard.version))
 
     def _on_stuck(self, guard: Guard) -> None:
         what = "loading it" if guard.loads else "a run of it"
-        self._blame(guard, 1.0, f"{what} hung and did not stop")
+        self._blame(guard, f"{what} hung and did not stop", 1.0, 0.0)
         reason = f"{self._service}/{guard.model}: {what} hangs and does not stop"
         _log.error("replica restarts itself", reason=reason)
         self._tell(_Finding("stuck", guard.model, guard.version, reason))
+        self._check_loop(reason)
         # The drain may itself be stuck.
         if self._last_resort is None:
             self._last_resort = threading.Timer(self._settings.restart_s, os._exit, (RESTART_CODE,))
             self._last_resort.daemon = True
             self._last_resort.start()
 
+    def _check_loop(self, reason: str) -> None:
+        """Small graphs run on the event loop: where it is what hangs, there is nothing to wait for."""
+        answered = threading.Event()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(answered.set)
+            if not answered.wait(_LOOP_S):
+                sys.stderr.write(f"restarting: {reason}\n")
+                sys.stderr.flush()
+                os._exit(RESTART_CODE)
+
     def _on_look(self) -> None:
         now_s = time.monotonic()
-        if self._record is None or not self._refused or now_s - self._looked_s < _LOOK_S:
+        if self._record is None or self._watch is None or now_s - self._looked_s < _LOOK_S:
             return
         self._looked_s = now_s
         for digest, suspect in list(self._refused.items()):
-            blamed = self._record.find(digest)
-            if blamed is None or not blamed.quarantined:
+            if self._find_quarantine(digest) is None:
                 del self._refused[digest]
                 _log.info("model is no longer quarantined", model=suspect.model, version=suspect.version)
                 self._tell(_Finding("release", suspect.model, suspect.version))
+        # What serves here may have been found guilty elsewhere.
+        for guard in self._watch.guards:
+            if guard.digest not in self._refused and (blamed := self._find_quarantine(guard.digest)):
+                self._refused[guard.digest] = Suspect(guard.model, guard.version, guard.digest)
+                reason = describe_quarantine(self._service, blamed)
+                _log.error("model is quarantined", model=guard.model, version=guard.version, reason=reason)
+                self._tell(_Finding("out", guard.model, guard.version, reason))
 
-    def _blame(self, guard: Guard, weight: float, reason: str) -> None:
+    def _find_quarantine(self, digest: str) -> Blamed | None:
+        blamed = None if self._record is None else self._record.find(digest)
+        return blamed if blamed is not None and blamed.quarantined else None
+
+    def _blame(self, guard: Guard, reason: str, weight: float, apart_s: float) -> None:
         if self._record is None:
             return
         suspect = Suspect(guard.model, guard.version, guard.digest)
         try:
-            self._record.add([suspect], cause=next(self._causes), reason=reason, weight=weight)
+            cause = next(self._causes)
+            self._record.add([suspect], cause=cause, reason=reason, weight=weight, apart_s=apart_s)
         except OSError as error:
             _log.warning("blame is not remembered", model=guard.model, reason=str(error))
 

@@ -107,24 +107,46 @@ class Record:
         found = (blamed for blamed in aged if blamed is not None)
         return sorted(found, key=lambda blamed: (blamed.suspect.model, blamed.suspect.version))
 
-    def add(self, suspects: Sequence[Suspect], *, cause: str, reason: str, weight: float = 1.0) -> None:
-        """Blame each suspect for its share of `weight`; does nothing if this cause was added before.
+    def add(
+        self,
+        suspects: Sequence[Suspect],
+        *,
+        cause: str,
+        reason: str,
+        weight: float = 1.0,
+        apart_s: float = 0.0,
+    ) -> None:
+        """Blame each suspect for its share of `weight`.
+
+        Does nothing if this cause was added before, or the same reason within the last `apart_s` seconds.
 
         Raises:
             OSError: the file cannot be written.
         """
         with locked(self._folder):
-            self.add_held(suspects, cause=cause, reason=reason, weight=weight)
+            self.add_held(suspects, cause=cause, reason=reason, weight=weight, apart_s=apart_s)
 
-    def add_held(self, suspects: Sequence[Suspect], *, cause: str, reason: str, weight: float = 1.0) -> None:
+    def add_held(
+        self,
+        suspects: Sequence[Suspect],
+        *,
+        cause: str,
+        reason: str,
+        weight: float = 1.0,
+        apart_s: float = 0.0,
+    ) -> None:
         """As `add`, for who holds the folder (`locked`)."""
+        now = time.time()
         models = dict(self._read())
         for suspect in suspects:
             known = self._age(models.get(suspect.digest))
             blames = () if known is None else known.blames
-            if any(blame.cause == cause for blame in blames):
+            if any(
+                blame.cause == cause or (blame.reason == reason and now - blame.at < apart_s)
+                for blame in blames
+            ):
                 continue
-            added = (*blames, Blame(cause, time.time(), weight / len(suspects), reason))[-_KEPT:]
+            added = (*blames, Blame(cause, now, weight / len(suspects), reason))[-_KEPT:]
             models[suspect.digest] = self._make(suspect, added)
         self._write(models)
 

@@ -75,6 +75,11 @@ class Watch:
         """Forget one."""
         self._guards.pop(guard, None)
 
+    @property
+    def guards(self) -> list[Guard]:
+        """All that are looked at."""
+        return list(self._guards.copy())
+
     def _work(self) -> None:
         now_s, looked_s = 0.0, time.monotonic()
         while not self._closed.wait(self._every_s):

@@ -18,6 +18,7 @@ from shared.inference.isolation.record import Record, Suspect
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.session.session import RunError, RunOptions, Session
 from tests.shared.inference.graphs import slow
+from tests.shared.inference.isolation.aging import age
 from tests.shared.inference.isolation.graphs import deaf
 from tests.support.waiting import within
 
@@ -133,8 +134,11 @@ async def test_a_model_that_let_go_four_times_is_quarantined_until_it_is_release
     kept = keep(grace_s=30.0, run_timeout_s=0.05)
     for _ in range(4):
         assert kept.isolation.quarantined("model", "1", DIGEST) is None
-        await within(start(kept.isolation, slow(), FOR_EVER))
-        await within(kept.models.loaded.get())
+        # One call that is tried again and again is one hang, for a minute.
+        for _ in range(2):
+            await within(start(kept.isolation, slow(), FOR_EVER))
+            await within(kept.models.loaded.get())
+        age(tmp_path / "isolation", 61.0)
     reason = kept.isolation.quarantined("model", "1", DIGEST)
     assert reason is not None
     assert "blamed 4 times" in reason
@@ -143,6 +147,20 @@ async def test_a_model_that_let_go_four_times_is_quarantined_until_it_is_release
     Record(tmp_path / "isolation", blame_s=DAY_S).release("model")
     assert await within(kept.models.loaded.get()) == ("model", "1")
     assert kept.isolation.quarantined("model", "1", DIGEST) is None
+
+
+async def test_a_model_that_is_quarantined_elsewhere_is_taken_out_here(tmp_path: Path, keep: Keep) -> None:
+    kept = keep()
+    guard = kept.isolation.guard("test/model", "1", "model", DIGEST)
+    record = Record(tmp_path / "isolation", blame_s=DAY_S)
+    for cause in ("a", "b"):
+        record.add([Suspect("model", "1", DIGEST)], cause=cause, reason="it crashed its replica")
+    name, version, reason = await within(kept.models.taken_out.get())
+    assert (name, version) == ("model", "1")
+    assert "quarantined" in reason
+    record.release("model")
+    assert await within(kept.models.loaded.get()) == ("model", "1")
+    guard.close()
 
 
 async def test_a_run_that_does_not_return_restarts_the_replica(

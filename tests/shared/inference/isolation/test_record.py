@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from pathlib import Path
 
 from shared.inference.isolation.record import Record, Suspect, describe_quarantine
+from tests.shared.inference.isolation.aging import age
 
 DAY_S = 86_400.0
 CAT = Suspect("cat", "1", "sha256:cat")
@@ -18,16 +18,6 @@ def add_many(folder: Path, who: int) -> None:
     record = Record(folder, blame_s=DAY_S)
     for number in range(20):
         record.add([CAT], cause=f"{who}-{number}", reason="it crashed", weight=0.01)
-
-
-def age(folder: Path, seconds: float) -> None:
-    """Make all that is in the record older."""
-    path = folder / "blame.json"
-    content = json.loads(path.read_text())
-    for model in content["models"].values():
-        for blame in model["blames"]:
-            blame["at"] -= seconds
-    path.write_text(json.dumps(content))
 
 
 def is_quarantined(record: Record, suspect: Suspect) -> bool:
