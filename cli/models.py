@@ -15,6 +15,7 @@ from cli.output import megabytes, print_json, print_table, stderr, stdout
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import Bars, Lines, Progress
+from cli.tune.command import tune
 
 app = typer.Typer(help="List, pull and show the models of the catalogues.", no_args_is_help=True)
 
@@ -107,6 +108,7 @@ def show(
 
 
 app.command()(release)
+app.command()(tune)
 
 
 def _describe(entry: Entry, state: Path) -> dict[str, object]:

@@ -1,15 +1,13 @@
 """What `sensorium up` does before and after the supervisor: options, configuration, lock, token, ready line."""
 
 import asyncio
-import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from cli.failure import CommandError
 from cli.output import stderr, warn
+from cli.up.lock import only_one
 from cli.up.plan import make_plan, parse_replicas
 from cli.up.ready import Readiness
 from cli.up.supervisor import Supervisor
@@ -64,7 +62,7 @@ def up(
         where = f"token in {token_path(state)}" if own_keys else f"tokens by {file.mesh.auth.issuer}"
         print(f"Sensorium is ready at http://{_reachable(address)} ({where})", flush=True)
 
-    with _only_one(state):
+    with only_one(state):
         token()
         if stderr().is_terminal:
             # Loading models takes seconds, in which somebody watches.
@@ -94,24 +92,3 @@ def _reachable(address: str) -> str:
     if not ip.is_unspecified:
         return address
     return f"127.0.0.1:{port}" if ip.version == 4 else f"[::1]:{port}"
-
-
-@contextmanager
-def _only_one(state: Path) -> Iterator[None]:
-    """Holds the state folder for this mesh."""
-    folder = state / "run"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 32).decode().strip()
-            raise CommandError(
-                f"another mesh (pid {owner}) runs from {state}; stop it, or choose another folder with --state-dir"
-            ) from None
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(descriptor)
