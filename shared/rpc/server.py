@@ -30,6 +30,7 @@ from shared.rpc.method import Method
 from shared.rpc.reflection import register_reflection
 from shared.rpc.replica import Replica, ReplicaServicer
 from shared.rpc.settings import RpcSettings
+from shared.rpc.tls import make_credentials
 from shared.telemetry import request_log
 from shared.telemetry.logging import get_logger
 from shared.telemetry.metrics import CallMetrics, MetricsServer, make_registry, serve_metrics
@@ -94,7 +95,8 @@ class Server:
         """Listens and takes calls; returns the bound address (`host:port` with the real port, or
         `unix:/path`).
 
-        Raises AddressError with one readable line if the address, or that of the metrics, cannot be had.
+        Raises AddressError with one readable line if the address, or that of the metrics, cannot be had, TlsError if TLS
+        cannot.
         """
         if self._front is not None:
             raise RuntimeError("a Server starts once")
@@ -102,10 +104,15 @@ class Server:
         check_address(settings.address)
         if settings.metrics_address is not None:
             check_address(settings.metrics_address)
+        credentials = make_credentials(settings)
         front = _make_front(settings)
         self._register_services(front)
         try:
-            port = front.add_insecure_port(settings.address)
+            port = (
+                front.add_insecure_port(settings.address)
+                if credentials is None
+                else front.add_secure_port(settings.address, credentials)
+            )
         except RuntimeError as error:
             raise describe_failure(settings.address) from error
         if settings.address.startswith("unix:"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.rpc.admission.settings import AdmissionSettings
 from shared.settings import Settings
@@ -41,10 +41,24 @@ class RpcSettings(Settings):
     """How long new calls are still taken while whoever watches learns of the drain; skipped if nobody
     watches.
     """
+    tls_certificate_file: Path | None = None
+    """PEM; with it the port speaks TLS only, on the grpcio front."""
+    tls_key_file: Path | None = None
+    """PEM, the certificate's key."""
+    tls_client_ca_file: Path | None = None
+    """PEM; with it only clients with a certificate of this authority are let in."""
     metrics_address: str | None = None
     """`host:port` for Prometheus, or unset for none."""
     address_file: Path | None = None
     """File that gets the bound address, atomically, once calls are taken: how a supervisor learns port 0."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file: expected both or neither")
+        if self.tls_client_ca_file is not None and self.tls_certificate_file is None:
+            raise ValueError("tls_client_ca_file: expected tls_certificate_file and tls_key_file beside it")
+        return self
 
     @field_validator("address")
     @classmethod
