@@ -141,7 +141,8 @@ class Model:
                 rows = times.worthwhile_rows(graph.loaded.max_batch_size)
                 graph.batcher.worthwhile_cost = rows * row_cost
                 graph.batcher.pace.seed(times.fixed_s, times.per_row_s / row_cost)
-                if not graph.loaded.signature.shapes_vary:
+                # Runs on the event loop must not take longer than those that were measured.
+                if not graph.loaded.signature.shapes_vary and not graph.loaded.by_value:
                     graph.batcher.express_rows = times.rows_within(
                         graph.settings.express_run_s, graph.loaded.max_batch_size
                     )

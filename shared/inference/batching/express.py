@@ -24,10 +24,12 @@ from shared.inference.session.session import RunError
 
 __all__ = ["Express"]
 
-# A run that takes so long is none of those this is for, or the machine did something else meanwhile: on a crowded one, one in
-# a hundred. After so many of them, and more than one in ten, the graph's runs are left to its threads.
+# A run that takes so long is none of those this is for, or the machine did something else meanwhile: on a crowded one,
+# one in a hundred. After so many of them, and more than one in ten, the graph's runs are left to its threads.
 _TOO_LONG_NS = 1_000_000
 _STRIKES = 10
+# One that takes so long held everybody up, and was the last.
+_HOPELESS_NS = 200_000_000
 
 
 class Express:
@@ -102,6 +104,7 @@ class Express:
             pass  # handed over
         finally:
             if ran is None:
+                self._watch(time.monotonic_ns() - started_ns)
                 for item in batch.items:
                     self._hand_over(item)
         if ran is not None:
@@ -114,5 +117,5 @@ class Express:
         self._runs += 1
         if taken_ns > _TOO_LONG_NS:
             self._strikes += 1
-            if self._strikes > _STRIKES + self._runs // 10:
+            if self._strikes > _STRIKES + self._runs // 10 or taken_ns > _HOPELESS_NS:
                 self.rows = 0

@@ -98,7 +98,7 @@ class Isolation:
         if folder is None:
             return
         # What the watch has found, for `keep`; one entry for each hang, so that it needs no bound.
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
         self._found: asyncio.Queue[_Finding] = asyncio.Queue()
         try:
             self._open(folder)
@@ -133,6 +133,7 @@ class Isolation:
 
         def name_thread(thread: int) -> None:
             give_signal_stack()
+            guard.hasty = thread == self._loop_thread
             if marker is not None and slot is not None:
                 marker.name_thread(slot, thread)
 
@@ -242,14 +243,20 @@ class Isolation:
         if guard.loads:
             _log.error("loading hangs", model=guard.model, version=guard.version, limit_s=limit_s)
             return
+        if guard.hasty:
+            # It is run again on a thread, where it may take its time.
+            _log.warning(
+                "run holds the event loop up", model=guard.model, version=guard.version, limit_s=limit_s
+            )
+            return
         reason = f"it hangs: a run took more than {limit_s:g} s and was asked to stop"
         _log.error("model hangs", model=guard.model, version=guard.version, graph=guard.graph, reason=reason)
         self._tell(_Finding("out", guard.model, guard.version, reason))
 
     def _on_return(self, guard: Guard) -> None:
         _log.warning("hanging run returned", model=guard.model, version=guard.version, graph=guard.graph)
-        if guard.loads:
-            # It was slow and nobody could ask it to stop; what it says now is taken as it is.
+        # Loading that was slow could not be asked to stop: what it says now is taken as it is.
+        if guard.loads or guard.hasty:
             return
         self._blame(guard, "a run of it hung and had to be stopped", _LET_GO, _LET_GO_APART_S)
         self._tell(_Finding("return", guard.model, guard.version))

@@ -17,7 +17,9 @@ from shared.inference.isolation.settings import IsolationSettings
 # A run of a size that was learned may take this many times as long: a machine with other work, a page that was swapped out.
 _TIMES_EXPECTED = 10.0
 # How often it looks (seconds): so often that a timeout is at most a twentieth late, within these bounds.
-_LATE, _FASTEST_S, _SLOWEST_S = 0.05, 0.01, 0.5
+_LATE, _FASTEST_S, _SLOWEST_S = 0.05, 0.01, 0.25
+# How long a run on the event loop may take (seconds): those that are made there take less than a millisecond.
+_HASTY_S = 0.25
 
 
 @dataclass(slots=True)
@@ -109,11 +111,11 @@ class Watch:
     def _judge(self, guard: Guard, seen: _Seen, now_s: float) -> None:
         options, expected_s = seen.run
         if seen.asked_s is None:
-            limit_s = (
-                self._settings.load_timeout_s
-                if options is None
-                else max(self._settings.run_timeout_s, _TIMES_EXPECTED * expected_s)
-            )
+            if options is None:
+                limit_s = self._settings.load_timeout_s
+            else:
+                longest_s = _HASTY_S if guard.hasty else self._settings.run_timeout_s
+                limit_s = max(longest_s, _TIMES_EXPECTED * expected_s)
             if now_s - seen.since_s >= limit_s:
                 seen.asked_s = now_s
                 if options is not None:

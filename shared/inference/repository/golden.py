@@ -38,6 +38,7 @@ class LoadedGraph:
     max_batch_size: int  # rows that may really run together; 0 = no batch axis
     precision: Precision | None = None  # of the file that runs; None = not stated
     batch_wide: bool = False  # whether it quantizes over all rows of a run
+    by_value: bool = False  # whether values may say how long a run takes
 
 
 def check_golden(

@@ -18,7 +18,8 @@ from shared.inference.repository.golden import LoadedGraph, check_golden
 from shared.inference.repository.room import check_room, measure_room
 from shared.inference.session.graph_cache import GraphCache
 from shared.inference.session.opening import expect_provider
-from shared.inference.session.session import Session, quantizes_over_batch
+from shared.inference.session.operators import quantizes_over_batch, works_by_value
+from shared.inference.session.session import Session
 from shared.inference.settings import InferenceSettings, ModelSettings
 from shared.inference.tuning.record import TunedFolder
 from shared.rpc.allocator import give_back_free_memory
@@ -149,4 +150,5 @@ def _load_graph(
         max_batch_size = 1
     if max_batch_size and settings.max_batch_size:
         max_batch_size = min(max_batch_size, settings.max_batch_size)
-    return LoadedGraph(signature, session, max_batch_size, precision, batch_wide)
+    by_value = works_by_value(file)
+    return LoadedGraph(signature, session, max_batch_size, precision, batch_wide, by_value)

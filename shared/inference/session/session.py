@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,14 +26,12 @@ from shared.inference.session.opening import Opening, open_graph, open_optimized
 from shared.inference.session.providers import CPU
 from shared.telemetry.logging import get_logger
 
-__all__ = ["RunError", "RunOptions", "Session", "SessionError", "quantizes_over_batch"]
+__all__ = ["RunError", "RunOptions", "Session", "SessionError"]
 
 _log = get_logger("inference")
 
 RunOptions: TypeAlias = onnxruntime.RunOptions
 
-# Operators that take one scale over the whole batch, so that a row's answer would depend on its batch-mates.
-_BATCH_WIDE = (b"DynamicQuantizeLinear", b"DynamicQuantizeMatMul", b"DynamicQuantizeLSTM")
 # An optimised graph that saves less than a tenth is not worth its place on the disk.
 _SHARE = 0.9
 
@@ -206,20 +203,6 @@ class Session:
                         f"{graph.file}: {side} {tensor.name!r}: expected {tensor.dtype} {list(tensor.shape)},"
                         f" got {got.dtype} {list(got.shape)}"
                     )
-
-
-def quantizes_over_batch(file: Path) -> bool:
-    """Whether a graph holds an operator whose scale is taken over the whole batch (dynamic quantization).
-
-    In an .onnx file the operator's name lies as a field of its node, tag 0x22 and its length before it; in an
-    .ort file as plain text. Neither format is parsed, so that serving needs no graph library.
-    """
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for name in _BATCH_WIDE:
-            wanted = name if file.suffix == ".ort" else bytes((0x22, len(name))) + name
-            if content.find(wanted) >= 0:
-                return True
-    return False
 
 
 def _equal_bits(ones: Sequence[Array], others: Sequence[Array]) -> bool:

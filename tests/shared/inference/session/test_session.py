@@ -10,7 +10,8 @@ import pytest
 
 from shared.inference.artifact import GraphDraft, Tensor
 from shared.inference.manifest import Graph
-from shared.inference.session.session import RunError, Session, SessionError, quantizes_over_batch
+from shared.inference.session.operators import quantizes_over_batch, works_by_value
+from shared.inference.session.session import RunError, Session, SessionError
 from tests.shared.inference.graphs import (
     batch_wide,
     hungry,
@@ -18,6 +19,7 @@ from tests.shared.inference.graphs import (
     linear,
     picky,
     signature_of,
+    slow,
     two_of_each,
 )
 from tests.support.memory import resident_bytes
@@ -108,6 +110,11 @@ def test_a_signature_that_differs_names_the_tensor(tmp_path: Path) -> None:
         stated = Graph(file="model.onnx", inputs=inputs, outputs=outputs, max_batch_size=1)
         with pytest.raises(SessionError, match=reason):
             session.check_signature(stated)
+
+
+def test_graphs_whose_values_say_how_long_they_run_are_found(tmp_path: Path) -> None:
+    assert works_by_value(save(tmp_path, slow()))
+    assert not works_by_value(save(tmp_path, linear()))
 
 
 def test_dynamic_quantization_is_found_in_both_formats(tmp_path: Path) -> None:
