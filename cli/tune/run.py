@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cli.failure import CommandError
 from cli.output import print_json, stderr, warn
+from cli.tune.others import Others
 from cli.tune.plot import draw
 from cli.tune.rounds import NothingFitsError, tune
 from cli.tune.show import Steps, describe, print_tuned
@@ -21,6 +22,9 @@ from shared.inference.session.session import SessionError
 from shared.inference.settings import InferenceSettings
 from shared.inference.tuning.record import TunedFolder
 from shared.inference.tuning.values import Tuned
+
+# Share of the cores that others may take without a remark.
+_DISTURBED = 0.15
 
 
 def measure_and_keep(
@@ -43,7 +47,15 @@ def measure_and_keep(
     if cores is not None:
         settings = settings.model_copy(update={"cores": cores})
     _warn_of_mesh(state)
-    tuned, path = asyncio.run(_measure(folder, service, settings, target_s, rounds, window_s, state))
+    others = Others()
+    try:
+        tuned, path = asyncio.run(_measure(folder, service, settings, target_s, rounds, window_s, state))
+    finally:
+        if (taken := others.count_cores()) > _DISTURBED * settings.cores:
+            warn(
+                f"other processes kept {taken:.1f} of {settings.cores} cores busy meanwhile: items/s and latencies "
+                "tell of that, too; measure again when the machine has nothing else to do"
+            )
     _warn_of_stronger(settings, tuned)
     if json_lines:
         print_json({**tuned.model_dump(mode="json"), "file": str(path)})
