@@ -50,9 +50,26 @@ class Model:
         """Starts calls that are held, and waits until they are."""
         options = {"metadata": (*metadata, HOLD), "timeout": timeout}
         tasks = [asyncio.create_task(call(up.channel, "Infer", value, **options)) for _ in range(calls)]
-        async with self.arrived:
-            await within(self.arrived.wait_for(lambda: self.held >= calls))
+        await within(self._wait_held(calls))
         return tasks
+
+    async def hold_all(self, up: Serving, calls: int, metadata: Metadata) -> list[asyncio.Task[bytes]]:
+        """As `hold`, one call after another; those that are refused are made again."""
+        tasks: list[asyncio.Task[bytes]] = []
+        while self.held < calls:
+            task = asyncio.create_task(call(up.channel, "Infer", metadata=(*metadata, HOLD)))
+            held = asyncio.create_task(self._wait_held(len(tasks) + 1))
+            done, _ = await asyncio.wait((task, held), return_when=asyncio.FIRST_COMPLETED)
+            held.cancel()
+            if task in done:
+                assert isinstance(task.exception(), grpc.aio.AioRpcError)
+            else:
+                tasks.append(task)
+        return tasks
+
+    async def _wait_held(self, calls: int) -> None:
+        async with self.arrived:
+            await self.arrived.wait_for(lambda: self.held >= calls)
 
 
 @asynccontextmanager
@@ -172,7 +189,7 @@ async def test_a_queue_that_is_too_long_refuses_batch_and_the_noisy_and_lets_the
         model.release.clear()
         model.held = 0
         (limit,) = running.server.admission.doors[0].limits.values()
-        held = await model.hold(running, limit.bound, metadata=by("noisy"))
+        held = await within(model.hold_all(running, limit.bound, by("noisy")))
         await refusal(running, metadata=by("noisy"))
         await within(call(running.channel, "Infer", metadata=by("quiet")))
         model.release.set()

@@ -83,10 +83,24 @@ def make_overloaded() -> tuple[Limit, float]:
     return limit, now_s
 
 
+def fill(limit: Limit, principal: str, now_s: float, *, urgent: bool) -> float:
+    """Lets in as many calls of a principal as get in, one in 20 ms. Returns the time."""
+    while limit.enter(principal, now_s, urgent=urgent):
+        now_s += 0.02
+    return now_s
+
+
+def test_who_waits_in_overload_waits_for_less_than_a_run() -> None:
+    limit, now_s = make_overloaded()
+    assert limit.bound == 2
+    assert limit.enter("", now_s, urgent=True)
+    assert not limit.enter("", now_s + 0.002, urgent=True)
+    assert limit.enter("", now_s + 0.01, urgent=True)
+
+
 def test_in_overload_who_has_less_than_his_share_gets_in_and_who_has_more_does_not() -> None:
     limit, now_s = make_overloaded()
-    while limit.enter("noisy", now_s, urgent=True):
-        pass
+    now_s = fill(limit, "noisy", now_s, urgent=True)
     assert limit.in_flight == limit.bound
     assert limit.enter("quiet", now_s, urgent=True)
     assert not limit.enter("noisy", now_s, urgent=True)
@@ -101,13 +115,10 @@ def test_in_overload_any_number_of_principals_stays_below_twice_the_limit() -> N
 
 def test_in_overload_batch_is_refused_before_interactive() -> None:
     limit, now_s = make_overloaded()
-    while limit.enter("batch", now_s, urgent=False):
-        pass
-    filled = limit.in_flight
-    assert filled == limit.bound
-    for _ in range(limit.bound):
-        assert limit.enter("interactive", now_s, urgent=True)
-    assert not limit.enter("interactive", now_s, urgent=True)
+    now_s = fill(limit, "batch", now_s, urgent=False)
+    assert limit.in_flight == limit.bound
+    now_s = fill(limit, "interactive", now_s, urgent=True)
+    assert limit.urgent == limit.bound
     assert not limit.enter("another batch", now_s, urgent=False)
 
 
