@@ -31,8 +31,8 @@ class Upkeep:
         self._queued: dict[Shelf, asyncio.Task[None]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._ending: dict[asyncio.Task[None], Retirement] = {}
-        # Models that answer and are still to be measured, with their golden inputs; at first all together.
-        self._unmeasured: list[tuple[Model, GoldenInputs]] = []
+        # Versions that answer and are still to be measured, with their golden inputs; at first all together.
+        self._unmeasured: dict[Version, GoldenInputs] = {}
         self._measures = False
         self._closed = False
 
@@ -45,10 +45,10 @@ class Upkeep:
         return task
 
     async def measure(self) -> None:
-        """Measure the batches of models that were made ready without; from now on each when it is ready."""
+        """Measure the batches of all models that were made ready without; from now on each when it is ready."""
         self._measures = True
         while self._unmeasured:
-            await self._loader.measure(*self._unmeasured.pop(0))
+            await self._measure(next(iter(self._unmeasured)))
 
     async def wait_settled(self) -> None:
         """Wait until there is nothing left to do, and all that ends has ended."""
@@ -83,8 +83,9 @@ class Upkeep:
             # What is asked from now on may come too late for this turn.
             del self._queued[shelf]
             await self._make_so(shelf)
-        if self._measures:
-            await self.measure()
+            if self._measures:
+                for version in shelf.ready:
+                    await self._measure(version)
 
     async def _make_so(self, shelf: Shelf) -> None:
         numbers, enough, besides = shelf.wanted()
@@ -139,9 +140,14 @@ class Upkeep:
         if ready is not None:
             self._retire(shelf, ready)
         if not warm:
-            self._unmeasured.append((model, inputs))
+            self._unmeasured[version] = inputs
         self._tell()
         return version
+
+    async def _measure(self, version: Version) -> None:
+        inputs = self._unmeasured.pop(version, None)
+        if inputs is not None and version.model is not None:
+            await self._loader.measure(version.model, inputs)
 
     def _retire(self, shelf: Shelf, version: Version) -> Retirement:
         model = version.model
