@@ -38,7 +38,6 @@ from shared.rpc.deadline import (
     DEADLINE_HEADER,
     NEVER,
     Deadline,
-    is_open,
     set_deadline,
     set_message_timeout,
 )
@@ -157,9 +156,11 @@ class Call:
             return
         remaining_s, started_s = context.time_remaining(), self.started_s
         stamp = sent.get(DEADLINE_HEADER, "")
-        if payload is None and is_open(remaining_s, stamp):
-            deadline = NEVER
-            set_message_timeout(method.settings.default_timeout_s)
+        if payload is None:
+            deadline = Deadline.of_stream(remaining_s, stamp, started_s)
+            # A deadline that no single call may have is that of the stream, and says nothing of its messages.
+            if deadline.at_s - started_s > method.settings.max_timeout_s:
+                set_message_timeout(method.settings.default_timeout_s)
         else:
             deadline = Deadline.from_parts(remaining_s, stamp, method.settings, started_s)
         self.deadline = deadline

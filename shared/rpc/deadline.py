@@ -81,6 +81,14 @@ class Deadline:
                 timeout_s = stamped_s
         return cls(now_s + timeout_s)
 
+    @classmethod
+    def of_stream(cls, remaining_s: float | None, stamp: str, now_s: float) -> Deadline:
+        """As `from_parts`, for a call with a stream of requests: however far off it lies, and `NEVER` if it has neither."""
+        timeout_s = math.inf if remaining_s is None or remaining_s > _NEVER_S else remaining_s
+        if stamp:
+            timeout_s = min(timeout_s, _parse_stamp(stamp) - time.time())
+        return NEVER if timeout_s == math.inf else cls(now_s + timeout_s)
+
     def remaining_s(self) -> float:
         """Seconds left; negative once it has passed."""
         return self.at_s - time.monotonic()
@@ -105,7 +113,7 @@ NEVER = Deadline(math.inf)
 _NEVER_S = 365 * 24 * 3600.0
 
 _current: ContextVar[Deadline | None] = ContextVar("sensorium_deadline", default=None)
-_message_timeout_s: ContextVar[float] = ContextVar("sensorium_message_timeout", default=30.0)
+_message_timeout_s: ContextVar[float | None] = ContextVar("sensorium_message_timeout", default=None)
 
 
 def set_deadline(deadline: Deadline) -> None:
@@ -125,24 +133,21 @@ def current_deadline() -> Deadline:
     return deadline
 
 
-def is_open(remaining_s: float | None, stamp: str) -> bool:
-    """Whether a call brings no deadline, neither by grpc-timeout nor by the gateway's stamp."""
-    return not stamp and (remaining_s is None or remaining_s > _NEVER_S)
-
-
 def set_message_timeout(timeout_s: float) -> None:
-    """Sets how long each message of the stream that the current task answers may take, where the stream has no deadline."""
+    """Sets how long each message of the stream that the current task answers may take at most."""
     _message_timeout_s.set(timeout_s)
 
 
 def begin_message() -> Deadline:
-    """Binds the current task to the deadline of one message of a stream: the stream's own, or the default timeout from now
-    where it has none.
+    """Binds the current task to the deadline of one message of a stream: the stream's own, or one from now where
+    `set_message_timeout` sets an earlier one.
     """
-    deadline = current_deadline()
-    if deadline is NEVER:
-        deadline = Deadline.after(_message_timeout_s.get())
-        _current.set(deadline)
+    deadline, timeout_s = current_deadline(), _message_timeout_s.get()
+    if timeout_s is not None:
+        own = Deadline.after(timeout_s)
+        if own.at_s < deadline.at_s:
+            _current.set(own)
+            return own
     return deadline
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import DeadlineExceeded, InvalidArgument
-from shared.rpc.deadline import Deadline, current_deadline
+from shared.rpc.deadline import (
+    NEVER,
+    Deadline,
+    begin_message,
+    current_deadline,
+    set_deadline,
+    set_message_timeout,
+)
 from shared.rpc.settings import RpcSettings
 
 SETTINGS = RpcSettings(default_timeout_s=30, max_timeout_s=300)
@@ -64,3 +72,28 @@ def test_never_later_than_any_bound(remaining_s: float | None, stamped_s: float 
 def test_a_stamp_that_is_no_number_is_the_callers_error(stamp: str) -> None:
     with pytest.raises(InvalidArgument, match="milliseconds since the Unix epoch"):
         Deadline.from_parts(None, stamp, SETTINGS, time.monotonic())
+
+
+def test_a_stream_lasts_as_long_as_was_said() -> None:
+    now_s = time.monotonic()
+    assert Deadline.of_stream(None, "", now_s) is NEVER
+    assert Deadline.of_stream(1e12, "", now_s) is NEVER
+    assert Deadline.of_stream(7200.0, "", now_s).at_s == now_s + 7200
+    stamp = str(int((time.time() + 3600) * 1000))
+    assert abs(Deadline.of_stream(7200.0, stamp, now_s).at_s - now_s - 3600) < 1
+
+
+async def test_a_message_s_deadline_is_the_earlier_one() -> None:
+    async def begin(stream: Deadline, timeout_s: float | None) -> Deadline:
+        set_deadline(stream)
+        if timeout_s is not None:
+            set_message_timeout(timeout_s)
+        found = begin_message()
+        assert current_deadline() is found
+        return found
+
+    soon, late = Deadline.after(5), Deadline.after(5000)
+    assert await asyncio.create_task(begin(soon, None)) is soon
+    assert await asyncio.create_task(begin(soon, 30)) is soon
+    assert (await asyncio.create_task(begin(late, 30))).remaining_s() < 31
+    assert (await asyncio.create_task(begin(NEVER, 30))).remaining_s() < 31
