@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mesh.running import ROOT, RunningMesh, run
+from shared.inference.artifact import write_artifact
+from tests.mesh.running import ROOT, RunningMesh, run, running_mesh
+from tests.shared.inference.graphs import draft_of, entry_of, linear
+from tests.shared.inference.oip import surface
 
 PYTHON = ROOT / ".venv-tritonclient/bin/python"
 SCRIPT = Path(__file__).with_name("tritonclient_round.py")
@@ -38,3 +41,15 @@ def test_an_unknown_model_is_named_with_those_that_exist(mesh: RunningMesh) -> N
     said = json.loads(done.stdout)
     assert said["status"] == "StatusCode.NOT_FOUND"
     assert "efficientnet-lite0" in said["message"]
+
+
+async def test_all_of_it_works_through_the_gateway(tmp_path: Path) -> None:
+    # Small models of every kind in the place of those of one service, and something for the others to serve.
+    surface.write_models(tmp_path / "models/nlp", "nlp")
+    for service in ("vision", "speech"):
+        entry = entry_of(f"{service}-line", service=service)
+        write_artifact(tmp_path / "models" / service, entry, draft_of(linear()))
+    with running_mesh(tmp_path) as mesh:
+        said = await surface.ask(mesh.address, mesh.token)
+    assert not any(said.values()), "\n".join(f"{name}: {wrong}" for name, wrong in said.items() if wrong)
+    assert len(said) >= 24

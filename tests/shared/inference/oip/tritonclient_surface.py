@@ -541,8 +541,12 @@ async def aio_stream(client):
 
 
 async def aio_stream_is_cancelled(client):
+    answered = asyncio.Event()
+
     async def requests():
         yield {"model_name": "slow", "inputs": turns(1), "request_id": "0"}
+        # Not before: it would share a batch with those, and their time.
+        await answered.wait()
         for _ in range(20):
             yield {"model_name": "slow", "inputs": turns(LONG)}
         # Neither side ends it.
@@ -551,6 +555,7 @@ async def aio_stream_is_cancelled(client):
     replies = client.stream_infer(requests(), headers=HEADERS)
     result, error = await asyncio.wait_for(anext(aiter(replies)), LIMIT_S)
     expect((error, result.get_response().id), (None, "0"))
+    answered.set()
     assert replies.cancel()
     await client.infer("slow", turns(1), client_timeout=LIMIT_S, headers=HEADERS)
 
