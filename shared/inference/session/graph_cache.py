@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _log = get_logger("inference")
 
 # Written into every key: another value makes all entries of before worthless.
 _FORMAT = 1
+# What a killed process left half-written is removed once it is this old; a younger one may be at work.
+_STALE_S = 3600.0
 # Records of graphs for which the cache does not pay that are kept; a service has some ten graphs, a version each.
 _MAX_REFUSALS = 256
 _GRAPH, _RECORD, _COMPILED, _PARTIAL = ".onnx", ".json", ".compiled", ".partial"
@@ -61,13 +64,18 @@ class GraphCache:
         return CachedGraph(self, name, key)
 
     def make_room(self) -> None:
-        """Remove what was not used for longest until the rest is within the bound."""
+        """Remove what was not used for longest until the rest is within the bound, and what was left half-written."""
+        for path in self.folder.glob(f"*{_PARTIAL}*"):
+            if 0 < _get_mtime(path) < time.time() - _STALE_S:
+                path.unlink(missing_ok=True)
         refusals = [path for path in self.folder.glob(f"*{_RECORD}") if not path.with_suffix(_GRAPH).exists()]
         if len(refusals) > _MAX_REFUSALS:
             for path in sorted(refusals, key=_get_mtime)[:-_MAX_REFUSALS]:
                 path.unlink(missing_ok=True)
         found = []
         for path in (*self.folder.glob(f"*{_GRAPH}"), *self.folder.glob(f"*{_COMPILED}")):
+            if _PARTIAL in path.name:
+                continue
             with contextlib.suppress(FileNotFoundError):  # another process made room
                 parts = [part.stat().st_size for part in (path.iterdir() if path.is_dir() else (path,))]
                 found.append((path.stat().st_mtime, sum(parts), path))

@@ -170,12 +170,15 @@ class Session:
                 facts = {"plain_s": round(self._cpu_s, 4), "cached_s": round(cpu_s, 4)}
                 names = [tensor.name for tensor in self.outputs]
                 if not _equal_bits(self._run(session, inputs, names), self.run(inputs, names)):
-                    cached.refuse("its outputs differ", facts)
-                elif cpu_s > share * self._cpu_s:
-                    cached.refuse("it does not open faster", facts)
+                    reason = "its outputs differ"
+                else:
+                    reason = "it does not open faster" if cpu_s > share * self._cpu_s else ""
+                if reason:
+                    cached.refuse(reason, facts)
+                    _log.info("optimised graph is not kept", file=self._file.name, reason=reason, **facts)
                 else:
                     cached.keep(path, sha256, facts)
-                _log.info("graph optimised", file=self._file.name, **facts)
+                    _log.info("optimised graph is kept", file=self._file.name, **facts)
         except (OSError, SessionError, RunError) as error:
             _log.warning("optimised graph is not kept", file=self._file.name, reason=str(error))
 

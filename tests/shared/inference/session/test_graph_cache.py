@@ -181,6 +181,15 @@ def test_nothing_half_written_is_left(cache: GraphCache, file: Path) -> None:
     assert len(list(cache.folder.iterdir())) == 2
 
 
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(cache: GraphCache, file: Path) -> None:
+    with make_entry(cache).writing() as young, make_entry(cache).writing() as old:
+        young.write_bytes(b"half")
+        old.write_bytes(b"half")
+        os.utime(old, (0, 1))
+        GraphCache(cache.folder, max_bytes=0).make_room()
+        assert (young.exists(), old.exists()) == (True, False)
+
+
 def test_a_writer_that_fails_leaves_nothing(cache: GraphCache) -> None:
     entry = make_entry(cache)
 
