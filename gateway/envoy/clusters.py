@@ -18,6 +18,13 @@ CONTROL = "control"
 # default model of this rpc ready, or any endpoint at all (a route without a condition would fall under the fallback, which
 # is to fail).
 MODEL_KEY, RPC_KEY, ANY_KEY = "model", "rpc", "any"
+# Of so many replicas drawn at random, the one with the fewest calls in flight is taken. The same one may be drawn several
+# times: of three replicas with one ten times slower, two draws send it every ninth call whatever it has (at 60 calls a
+# second, 57 % of what the three can do, p99 was 10 s, and 0.58 s with eight; at 81 % 17.7 and 0.75 s).
+#
+# Envoy's round robin weighted by the replicas' own load reports (client_side_weighted_round_robin) did better in the same
+# run, 0.24 and 0.41 s. It cannot be had: Envoy 1.39 crashes with it where subsets are chosen first.
+_CHOICES = 8
 # Replicas are near; one that does not accept a connection in this time is gone.
 _CONNECT_TIMEOUT_S = 1.0
 _HTTP2 = {
@@ -93,6 +100,7 @@ def _service(mesh: Mesh, name: str, folder: Path) -> Json:
         },
         "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
         "lb_policy": "LEAST_REQUEST",
+        "least_request_lb_config": {"choice_count": _CHOICES},
         "lb_subset_config": {
             "fallback_policy": "NO_FALLBACK",
             "subset_selectors": [{"keys": [MODEL_KEY]}, {"keys": [RPC_KEY]}, {"keys": [ANY_KEY]}],
