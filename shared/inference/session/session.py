@@ -63,6 +63,8 @@ class Session:
             SessionError: the file cannot be read as a graph, or no provider can run it.
         """
         self._file = file
+        # For the log: model, version and file, without where the state folder is.
+        self._short_name = "/".join(file.parts[-3:])
         self._opening = Opening(
             providers=tuple(providers),
             threads=intra_op_threads,
@@ -175,12 +177,12 @@ class Session:
                     reason = "it does not open faster" if cpu_s > share * self._cpu_s else ""
                 if reason:
                     cached.refuse(reason, facts)
-                    _log.info("optimised graph is not kept", file=self._file.name, reason=reason, **facts)
+                    _log.info("optimised graph is not kept", file=self._short_name, reason=reason, **facts)
                 else:
                     cached.keep(path, sha256, facts)
-                    _log.info("optimised graph is kept", file=self._file.name, **facts)
+                    _log.info("optimised graph is kept", file=self._short_name, **facts)
         except (OSError, SessionError, RunError) as error:
-            _log.warning("optimised graph is not kept", file=self._file.name, reason=str(error))
+            _log.warning("optimised graph is not kept", file=self._short_name, reason=str(error))
 
     def check_signature(self, graph: Graph) -> None:
         """Compare the file's inputs and outputs with what artifact.json says of them.
