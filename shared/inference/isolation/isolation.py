@@ -17,8 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -26,6 +25,7 @@ from typing import Literal, Protocol
 from shared.errors import RESTART_CODE, RestartError, SensoriumError
 from shared.inference.isolation.fault import give_signal_stack
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
+from shared.inference.isolation.loading import loading_under
 from shared.inference.isolation.marker import Marker, collect
 from shared.inference.isolation.record import (
     Blamed,
@@ -155,16 +155,9 @@ class Isolation:
         watch.add(guard)
         return guard
 
-    @contextmanager
-    def loading(self, model: str, version: str, digest: str) -> Iterator[None]:
+    def loading(self, model: str, version: str, digest: str) -> AbstractContextManager[None]:
         """Around all that a thread does with a model outside of its batcher: opening, golden checks, measuring."""
-        guard = self.guard(model, version, "", digest)
-        guard.begin(None, 0.0)
-        try:
-            yield
-        finally:
-            guard.end()
-            guard.close()
+        return loading_under(self.guard(model, version, "", digest))
 
     def quarantined(self, model: str, version: str, digest: str) -> str | None:
         """Why the artifact with this digest must not be loaded, in words for its user; None if it may be."""

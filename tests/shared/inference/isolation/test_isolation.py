@@ -14,6 +14,7 @@ import pytest
 from shared.errors import RestartError
 from shared.inference.artifact import GraphDraft
 from shared.inference.isolation.isolation import Isolation
+from shared.inference.isolation.loading import run_loading
 from shared.inference.isolation.record import Record, Suspect
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.session.session import RunError, RunOptions, Session
@@ -195,6 +196,23 @@ async def test_loading_that_hangs_restarts_the_replica(tmp_path: Path, keep: Kee
     # It serves nobody, so there is nothing to take out.
     assert kept.models.taken_out.empty()
     assert read_blame(tmp_path) == [(1.0, "loading it hung and did not stop")]
+
+
+async def test_a_run_that_hangs_while_its_model_is_loaded_is_ended(tmp_path: Path, keep: Keep) -> None:
+    kept = keep(grace_s=30.0)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(slow().content)
+
+    def load() -> None:
+        with kept.isolation.loading("model", "1", DIGEST):
+            run_loading(Session(file), {"x": np.array([FOR_EVER])}, ["y"])
+
+    with pytest.raises(RunError, match="it hangs: a run took too long and was ended"):
+        await within(asyncio.to_thread(load))
+    # It is refused by whoever loads it: no more follows from it.
+    assert kept.models.taken_out.empty()
+    assert kept.models.loaded.empty()
+    assert read_blame(tmp_path) == []
 
 
 async def test_runs_in_time_are_nobodys_business(tmp_path: Path, keep: Keep, start: Start) -> None:
