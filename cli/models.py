@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.models_load import load, unload
 from cli.models_release import release
 from cli.options import Json, StateDir, state_folder
 from cli.output import megabytes, print_json, print_table, stderr, stdout
@@ -17,7 +18,7 @@ from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import Bars, Lines, Progress
 from cli.tune.command import tune
 
-app = typer.Typer(help="List, pull and show the models of the catalogues.", no_args_is_help=True)
+app = typer.Typer(help="List, pull, show, load and tune models.", no_args_is_help=True)
 
 Names = Annotated[
     list[str] | None,
@@ -107,6 +108,8 @@ def show(
             _print_model(row)
 
 
+app.command()(load)
+app.command()(unload)
 app.command()(release)
 app.command()(tune)
 

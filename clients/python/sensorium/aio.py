@@ -413,6 +413,14 @@ class AsyncClient:
         """See `Client.list_models`."""
         return await self._run(mesh.list_models(service), timeout_s)
 
+    async def load_model(self, name: str, version: str = "", *, timeout_s: float | None = None) -> None:
+        """See `Client.load_model`."""
+        await self._run(mesh.load_model(name, version), timeout_s)
+
+    async def unload_model(self, name: str, version: str = "", *, timeout_s: float | None = None) -> None:
+        """See `Client.unload_model`."""
+        await self._run(mesh.unload_model(name, version), timeout_s)
+
     async def list_replicas(self, service: str = "", *, timeout_s: float | None = None) -> list[ReplicaInfo]:
         """See `Client.list_replicas`."""
         return await self._run(mesh.list_replicas(service), timeout_s)

@@ -421,6 +421,19 @@ class Client:
         """Every model that any replica knows; `service` narrows it to one service's."""
         return self._run(mesh.list_models(service), timeout_s)
 
+    def load_model(self, name: str, version: str = "", *, timeout_s: float | None = None) -> None:
+        """Loads what lies on the replicas' disks of a model, or one version of it; returns when calls reach it.
+
+        name: `<service>/<model>`. Needs a token with the scope `admin`. Loading takes seconds: give it a minute.
+
+        Raises FailedPrecondition with the reason if it was refused; what served before serves on.
+        """
+        self._run(mesh.load_model(name, version), timeout_s)
+
+    def unload_model(self, name: str, version: str = "", *, timeout_s: float | None = None) -> None:
+        """Unloads a model, or one version of it, on all replicas until it is loaded again. Needs the scope `admin`."""
+        self._run(mesh.unload_model(name, version), timeout_s)
+
     def list_replicas(self, service: str = "", *, timeout_s: float | None = None) -> list[ReplicaInfo]:
         """The replicas that the gateway knows, reachable or not."""
         return self._run(mesh.list_replicas(service), timeout_s)

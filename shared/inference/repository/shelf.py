@@ -75,6 +75,9 @@ class Shelf:
         else:
             self._asked.clear()
             self._unloaded = reason
+            # Why others were refused says nothing any more of why none serves.
+            self.versions = [version for version in self.versions if version.state != UNAVAILABLE]
+            self._tell_what_is_there()
 
     @property
     def unloaded(self) -> bool:

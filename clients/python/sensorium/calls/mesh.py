@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+from google.protobuf.message import Message
+
 from sensorium.calls.plan import Plan, Request, Rpc, enum_name, seconds
 from sensorium.mesh.v1 import mesh_service_pb2 as pb2
 from sensorium.mesh.v1 import replica_service_pb2 as replica_pb2
 from sensorium.results import Limits, ModelInfo, ReplicaInfo
 
 _SERVICE = "/sensorium.mesh.v1.MeshService"
+_OIP = "/inference.GRPCInferenceService"
 _MODELS = Rpc(f"{_SERVICE}/ListModels", pb2.ListModelsRequest, pb2.ListModelsResponse)
 _REPLICAS = Rpc(f"{_SERVICE}/ListReplicas", pb2.ListReplicasRequest, pb2.ListReplicasResponse)
 _LIMITS = Rpc(f"{_SERVICE}/GetLimits", pb2.GetLimitsRequest, pb2.GetLimitsResponse)
@@ -38,6 +41,35 @@ def list_models(service: str) -> Plan[list[ModelInfo]]:
         ]
 
     return Plan(_MODELS, [Request(pb2.ListModelsRequest(service=service))], finish)
+
+
+def load_model(name: str, version: str) -> Plan[None]:
+    """See `Client.load_model`."""
+    # Imported late: these stubs and those of another client of the protocol do not go into one process.
+    from sensorium.oip.v2 import inference_pb2 as oip
+
+    request = oip.RepositoryModelLoadRequest(model_name=name)
+    if version:
+        request.parameters["version"].string_param = version
+    rpc = Rpc(f"{_OIP}/RepositoryModelLoad", oip.RepositoryModelLoadRequest, oip.RepositoryModelLoadResponse)
+    return Plan(rpc, [Request(request)], _forget)
+
+
+def unload_model(name: str, version: str) -> Plan[None]:
+    """See `Client.unload_model`."""
+    from sensorium.oip.v2 import inference_pb2 as oip  # late, see above
+
+    request = oip.RepositoryModelUnloadRequest(model_name=name)
+    if version:
+        request.parameters["version"].string_param = version
+    rpc = Rpc(
+        f"{_OIP}/RepositoryModelUnload", oip.RepositoryModelUnloadRequest, oip.RepositoryModelUnloadResponse
+    )
+    return Plan(rpc, [Request(request)], _forget)
+
+
+def _forget(replies: Sequence[Message]) -> None:
+    """The replies say nothing but that it is done."""
 
 
 def list_replicas(service: str) -> Plan[list[ReplicaInfo]]:

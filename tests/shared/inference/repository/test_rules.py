@@ -125,6 +125,11 @@ async def test_unloading_all_is_unavailable_and_a_load_brings_it_back(tmp_path: 
     write_model(tmp_path, "pair", one=two_of_each())
     async with loaded(tmp_path) as repository:
         assert repository.complete
+        write_versions(tmp_path, "10")
+        break_version(tmp_path, "10")
+        with pytest.raises(FailedPrecondition):
+            await within(repository.load_model("line"))
+        assert get_states(repository)["line", "10"] == UNAVAILABLE
         await within(repository.unload_model("line"))
         await within(repository.wait_settled())
         assert get_states(repository) == {("line", "2"): UNAVAILABLE, ("pair", "1"): READY}
@@ -133,11 +138,11 @@ async def test_unloading_all_is_unavailable_and_a_load_brings_it_back(tmp_path: 
                 look()
         # What nobody wants is not missed, and does not come back by itself.
         assert repository.complete
-        write_versions(tmp_path, "3")
+        write_versions(tmp_path, "11")
         await within(repository.load_model("line", "1"))
         assert repository.list_ready("line") == ["1"]
         await within(repository.load_model("line"))
-        assert serving_version(repository) == "3"
+        assert serving_version(repository) == "11"
 
 
 async def test_unloading_before_it_is_loaded_and_while_it_is(tmp_path: Path) -> None:
