@@ -80,8 +80,9 @@ class AdministrationServicer:
     async def unload(
         self, request: pb.RepositoryModelUnloadRequest, context: Any
     ) -> pb.RepositoryModelUnloadResponse:
-        """Unloads a model on every replica of its service; returns when calls for it reach none of them."""
+        """Unloads a model, or a version of it, on every replica of its service; returns when calls for it reach none."""
         service, model = self._find(request.model_name)
+        version = request.parameters["version"].string_param if "version" in request.parameters else ""
         deadline = current_deadline()
         request.model_name = model
         outcomes = await ask_all(self._replicas(service), "RepositoryModelUnload", request, deadline)
@@ -90,7 +91,8 @@ class AdministrationServicer:
         await self._wait(
             lambda catalog: (
                 not any(
-                    one.rpartition("@")[0] == model
+                    (one if version else one.rpartition("@")[0])
+                    == (f"{model}@{version}" if version else model)
                     for replica in catalog.replicas
                     if replica.service == service and replica.endpoint in done
                     for one in replica.ready_versions | (replica.rotation.models or frozenset())
