@@ -1,7 +1,7 @@
 """The isolation of one process: guards for its threads, which models must not be loaded, and what follows a hang.
 
-Here: what the rest of the runtime sees, and the way from a finding to its consequence. Not here: how hangs are found
-(`watch.py`), how crashes are (`marker.py`), how blame is counted (`record.py`).
+Here: what the rest of the runtime sees. Not here: how hangs are found (`watch.py`) and followed up (`finding.py`), how
+crashes are found (`marker.py`), how blame is counted (`record.py`).
 
 A hang: the model is taken out at once, so that the gateway sends its calls elsewhere. If the run lets go, the model is
 loaded afresh; if not, the replica drains and ends for its supervisor to start it again, since no thread can be killed.
@@ -11,30 +11,18 @@ A crash ends the process by itself: the next one on the same folder finds out wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import os
-import sys
 import threading
-import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
-from shared.errors import RESTART_CODE, RestartError, SensoriumError
+from shared.errors import RestartError, SensoriumError
 from shared.inference.isolation.fault import give_signal_stack
+from shared.inference.isolation.finding import Finding, Findings
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
 from shared.inference.isolation.loading import loading_under
 from shared.inference.isolation.marker import Marker, collect
-from shared.inference.isolation.record import (
-    Blamed,
-    Record,
-    Suspect,
-    describe_quarantine,
-    locked,
-    record_folder,
-)
+from shared.inference.isolation.record import Record, Suspect, locked, record_folder
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.isolation.watch import Watch
 from shared.settings import state_dir
@@ -43,14 +31,6 @@ from shared.telemetry.logging import get_logger
 __all__ = ["Guard", "Isolation"]
 
 _log = get_logger("inference")
-
-# What a hang that let go counts: four of them make a quarantine. One call that the gateway tries on every replica must
-# not be four, so that they count once in this time (seconds).
-_LET_GO, _LET_GO_APART_S = 0.5, 60.0
-# How long a healthy event loop takes at most to answer (seconds).
-_LOOP_S = 2.0
-# How often the record is looked at for models that were released (seconds).
-_LOOK_S = 1.0
 
 
 class Models(Protocol):
@@ -61,16 +41,6 @@ class Models(Protocol):
 
     async def load_model(self, name: str, version: str = "") -> object:
         """Load a version (again)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    """What the watch found of a version, for the event loop."""
-
-    what: Literal["out", "return", "stuck", "release"]
-    model: str
-    version: str
-    reason: str = ""
 
 
 class Isolation:
@@ -86,32 +56,28 @@ class Isolation:
 
         Without a folder nothing is watched, see `off`.
         """
-        self._service, self._settings = service, settings
-        self._causes = (f"{os.getpid()}-{os.urandom(4).hex()}-{number}" for number in itertools.count())
-        self._record: Record | None = None
+        self._service = service
         self._marker: Marker | None = None
         self._watch: Watch | None = None
-        self._last_resort: threading.Timer | None = None
-        # Those who were refused, by digest: they are looked after for a release.
-        self._refused: dict[str, Suspect] = {}
-        self._looked_s = time.monotonic()
+        self._findings: Findings | None = None
         if folder is None:
             return
-        # What the watch has found, for `keep`; one entry for each hang, so that it needs no bound.
-        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
-        self._found: asyncio.Queue[_Finding] = asyncio.Queue()
+        self._loop_thread = threading.get_ident()
+        record = Record(folder, blame_s=settings.blame_s)
         try:
-            self._open(folder)
+            self._marker = self._open(folder, record)
         except OSError as error:
             _log.warning("crashes of models are not remembered", reason=str(error))
-        self._watch = Watch(
+        remembered = None if self._marker is None else record
+        findings = self._findings = Findings(service, remembered, restart_s=settings.restart_s)
+        watch = self._watch = Watch(
             settings,
-            on_hang=self._on_hang,
-            on_return=self._on_return,
-            on_stuck=self._on_stuck,
-            on_look=self._on_look,
+            on_hang=findings.hang,
+            on_return=findings.let_go,
+            on_stuck=findings.stuck,
+            on_look=lambda: findings.look(watch.list_guards),
         )
-        self._watch.start()
+        watch.start()
 
     @classmethod
     def start(cls, service: str, settings: IsolationSettings) -> Isolation:
@@ -161,11 +127,9 @@ class Isolation:
 
     def quarantined(self, model: str, version: str, digest: str) -> str | None:
         """Why the artifact with this digest must not be loaded, in words for its user; None if it may be."""
-        blamed = self._find_quarantine(digest)
-        if blamed is None:
+        if self._findings is None:
             return None
-        self._refused[digest] = Suspect(self._get_bare(model), version, digest)
-        return describe_quarantine(self._service, blamed)
+        return self._findings.find_quarantine(Suspect(self._get_bare(model), version, digest))
 
     async def keep(self, models: Models) -> None:
         """Act on what the watch finds, until it is cancelled, which closes it; to be run beside the server.
@@ -173,13 +137,15 @@ class Isolation:
         Raises:
             RestartError: a run does not return, so that the process has to end, at the latest after `restart_s`.
         """
+        if self._findings is None:
+            return
         tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
-                found = await self._found.get()
-                if found.what == "stuck":
+                found = await self._findings.next()
+                if found.what == "restart":
                     raise RestartError(found.reason)
-                if found.what == "out":
+                if found.what == "take out":
                     models.take_out(found.model, found.version, found.reason)
                     continue
                 # Loading takes seconds, in which another may hang.
@@ -197,15 +163,15 @@ class Isolation:
         """Watch no more, and leave nothing for the next process to judge."""
         if self._watch is not None:
             self._watch.close()
-        if self._last_resort is not None:
-            self._last_resort.cancel()
+        if self._findings is not None:
+            self._findings.close()
         if self._marker is not None:
             self._marker.remove()
 
     def _get_bare(self, model: str) -> str:
         return model.removeprefix(f"{self._service}/")
 
-    async def _load(self, models: Models, found: _Finding) -> None:
+    async def _load(self, models: Models, found: Finding) -> None:
         try:
             await models.load_model(found.model, found.version)
         except SensoriumError as error:
@@ -213,8 +179,7 @@ class Isolation:
                 "model not loaded again", model=found.model, version=found.version, reason=str(error)
             )
 
-    def _open(self, folder: Path) -> None:
-        record = Record(folder, blame_s=self._settings.blame_s)
+    def _open(self, folder: Path, record: Record) -> Marker:
         with locked(folder):
             for crash in collect(folder):
                 models = [f"{self._service}/{suspect.model}" for suspect in crash.suspects]
@@ -228,88 +193,4 @@ class Isolation:
                     record.add_held(crash.suspects, cause=crash.cause, reason=crash.reason)
             marker = Marker(folder)
         marker.watch_faults()
-        self._record, self._marker = record, marker
-
-    # On the watch's thread.
-
-    def _on_hang(self, guard: Guard, limit_s: float) -> None:
-        if guard.loads:
-            _log.error("loading hangs", model=guard.model, version=guard.version, limit_s=limit_s)
-            return
-        if guard.hasty:
-            # It is run again on a thread, where it may take its time.
-            _log.warning(
-                "run holds the event loop up", model=guard.model, version=guard.version, limit_s=limit_s
-            )
-            return
-        reason = f"it hangs: a run took more than {limit_s:g} s and was asked to stop"
-        _log.error("model hangs", model=guard.model, version=guard.version, graph=guard.graph, reason=reason)
-        self._tell(_Finding("out", guard.model, guard.version, reason))
-
-    def _on_return(self, guard: Guard) -> None:
-        _log.warning("hanging run returned", model=guard.model, version=guard.version, graph=guard.graph)
-        # Loading that was slow could not be asked to stop: what it says now is taken as it is.
-        if guard.loads or guard.hasty:
-            return
-        self._blame(guard, "a run of it hung and had to be stopped", _LET_GO, _LET_GO_APART_S)
-        self._tell(_Finding("return", guard.model, guard.version))
-
-    def _on_stuck(self, guard: Guard) -> None:
-        what = "loading it" if guard.loads else "a run of it"
-        self._blame(guard, f"{what} hung and did not stop", 1.0, 0.0)
-        reason = f"{self._service}/{guard.model}: {what} hangs and does not stop"
-        _log.error("replica restarts itself", reason=reason)
-        self._tell(_Finding("stuck", guard.model, guard.version, reason))
-        self._check_loop(reason)
-        # The drain may itself be stuck.
-        if self._last_resort is None:
-            self._last_resort = threading.Timer(self._settings.restart_s, os._exit, (RESTART_CODE,))
-            self._last_resort.daemon = True
-            self._last_resort.start()
-
-    def _check_loop(self, reason: str) -> None:
-        """Small graphs run on the event loop: where it is what hangs, there is nothing to wait for."""
-        answered = threading.Event()
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(answered.set)
-            if not answered.wait(_LOOP_S):
-                sys.stderr.write(f"restarting: {reason}\n")
-                sys.stderr.flush()
-                os._exit(RESTART_CODE)
-
-    def _on_look(self) -> None:
-        now_s = time.monotonic()
-        if self._record is None or self._watch is None or now_s - self._looked_s < _LOOK_S:
-            return
-        self._looked_s = now_s
-        for digest, suspect in list(self._refused.items()):
-            if self._find_quarantine(digest) is None:
-                del self._refused[digest]
-                _log.info("model is no longer quarantined", model=suspect.model, version=suspect.version)
-                self._tell(_Finding("release", suspect.model, suspect.version))
-        # What serves here may have been found guilty elsewhere.
-        for guard in self._watch.guards:
-            if guard.digest not in self._refused and (blamed := self._find_quarantine(guard.digest)):
-                self._refused[guard.digest] = Suspect(guard.model, guard.version, guard.digest)
-                reason = describe_quarantine(self._service, blamed)
-                _log.error("model is quarantined", model=guard.model, version=guard.version, reason=reason)
-                self._tell(_Finding("out", guard.model, guard.version, reason))
-
-    def _find_quarantine(self, digest: str) -> Blamed | None:
-        blamed = None if self._record is None else self._record.find(digest)
-        return blamed if blamed is not None and blamed.quarantined else None
-
-    def _blame(self, guard: Guard, reason: str, weight: float, apart_s: float) -> None:
-        if self._record is None:
-            return
-        suspect = Suspect(guard.model, guard.version, guard.digest)
-        try:
-            cause = next(self._causes)
-            self._record.add([suspect], cause=cause, reason=reason, weight=weight, apart_s=apart_s)
-        except OSError as error:
-            _log.warning("blame is not remembered", model=guard.model, reason=str(error))
-
-    def _tell(self, finding: _Finding) -> None:
-        # A loop that is closed has nobody left to act.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._found.put_nowait, finding)
+        return marker

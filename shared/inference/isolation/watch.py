@@ -77,8 +77,7 @@ class Watch:
         """Forget one."""
         self._guards.pop(guard, None)
 
-    @property
-    def guards(self) -> list[Guard]:
+    def list_guards(self) -> list[Guard]:
         """All that are looked at."""
         return list(self._guards.copy())
 

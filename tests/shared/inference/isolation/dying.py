@@ -20,6 +20,8 @@ from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.session.session import RunOptions, Session
 
 LOWEST = np.iinfo(np.int64).min
+# Side of the image for which `deaf` computes for hours.
+HOURS = 4096
 # Turns of the loop of `slow` that last until the process is dead.
 FOR_EVER = 2**40
 
@@ -69,7 +71,7 @@ def overflow(isolation: Isolation) -> None:
 
 
 async def main(folder: Path, way: str, files: list[Path]) -> None:
-    isolation = Isolation(folder, "test", IsolationSettings())
+    isolation = Isolation(folder, "test", IsolationSettings(grace_s=0.2))
     for file in files[1:]:
         begin(isolation, file, np.array([FOR_EVER]))
     first = files[0]
@@ -92,6 +94,8 @@ async def main(folder: Path, way: str, files: list[Path]) -> None:
     elif way == "killed":
         begin(isolation, first, np.array([FOR_EVER]))
         os.kill(os.getpid(), signal.SIGKILL)
+    elif way == "loop":
+        run(isolation, first, open_session(isolation, first, 1), np.array([HOURS]), threading.Event())
     elif way == "ends":
         begin(isolation, first, np.array([1])).join()
         isolation.close()

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from shared.errors import RESTART_CODE
 from shared.inference.artifact import GraphDraft
 from shared.inference.isolation.marker import Crash, Marker, collect
-from shared.inference.isolation.record import Suspect, locked
+from shared.inference.isolation.record import Record, Suspect, locked
 from tests.shared.inference.graphs import linear, slow
-from tests.shared.inference.isolation.graphs import crashing, crashing_at_load, needs_trap
+from tests.shared.inference.isolation.graphs import crashing, crashing_at_load, deaf, needs_trap
 from tests.support.service_process import ROOT
 from tests.support.waiting import within
 
@@ -104,6 +105,13 @@ async def test_a_crash_on_a_thread_that_runs_no_model_blames_none(tmp_path: Path
     assert code == -signal.SIGABRT
     (crash,) = collect_all(tmp_path / "run")
     assert crash.suspects == ()
+
+
+async def test_an_event_loop_that_a_run_blocks_is_not_waited_for(tmp_path: Path, write: Write) -> None:
+    assert await die(tmp_path / "run", "loop", write("guilty", deaf())) == RESTART_CODE
+    assert collect_all(tmp_path / "run") == []
+    (blamed,) = Record(tmp_path / "run", blame_s=3600.0).list_blamed()
+    assert (blamed.suspect.model, len(blamed.blames)) == ("guilty", 1)
 
 
 async def test_who_is_killed_leaves_no_crash(tmp_path: Path, write: Write) -> None:
