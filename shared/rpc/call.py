@@ -41,7 +41,7 @@ from shared.rpc.deadline import (
     set_deadline,
     set_message_timeout,
 )
-from shared.rpc.gate import Ending
+from shared.rpc.gate import Ending, set_gate
 from shared.rpc.method import Method
 from shared.rpc.report import Report, set_report
 from shared.telemetry.correlation import Correlation, accept_request_id, new_request_id, set_correlation
@@ -179,6 +179,7 @@ class Call:
             raise DeadlineExceeded("the call was on its way")
         if payload is None:
             set_door(method.door)
+            set_gate(method.gate)
         else:
             self._permit = method.door.enter(read_model_name(payload), len(payload), caller, started_s)
         self._task = task = asyncio.current_task()

@@ -5,6 +5,7 @@ pass here.
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -29,30 +30,34 @@ class Gate:
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._closed = False
+        self._closing = asyncio.Event()
         self._idle = asyncio.Event()
         self.calls: set[Call] = set()
 
     @property
     def closed(self) -> bool:
         """Whether new calls are refused."""
-        return self._closed
+        return self._closing.is_set()
+
+    async def wait_closed(self) -> None:
+        """Waits until new calls are refused: a stream takes no more messages then, so that it ends before it is cut."""
+        await self._closing.wait()
 
     def enter(self, call: Call) -> None:
         """Takes a call in. Raises Unavailable once the gate is closed."""
-        if self._closed:
+        if self.closed:
             raise self.make_refusal()
         self.calls.add(call)
 
     def leave(self, call: Call) -> None:
         """Lets a call go, whether it came in or not."""
         self.calls.discard(call)
-        if self._closed and not self.calls:
+        if self.closed and not self.calls:
             self._idle.set()
 
     def close(self) -> None:
         """Refuses new calls from now on."""
-        self._closed = True
+        self._closing.set()
         if not self.calls:
             self._idle.set()
 
@@ -75,3 +80,16 @@ class Gate:
     def make_refusal(self) -> Unavailable:
         """What a call gets that comes too late or takes too long."""
         return Unavailable(self._service, reason="it is draining", retry_after_s=RETRY_AFTER_S)
+
+
+_current: ContextVar[Gate | None] = ContextVar("sensorium_gate", default=None)
+
+
+def set_gate(gate: Gate) -> None:
+    """Binds the current task, and those it starts, to the gate that its call came through."""
+    _current.set(gate)
+
+
+def current_gate() -> Gate | None:
+    """The gate that the call this task works for came through; None outside of a call whose requests are a stream."""
+    return _current.get()

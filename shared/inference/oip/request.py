@@ -35,7 +35,6 @@ from shared.inference.oip.parameters import (
 )
 from shared.rpc.caller import Priority
 
-
 # Of an empty tensor, were it not for its axis of length 0: more than any message holds.
 _MAX_ELEMENTS = 2**31
 

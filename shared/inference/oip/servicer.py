@@ -29,6 +29,7 @@ from shared.inference.oip.stream import STRICT_HEADER, Stream, measure
 from shared.inference.repository.repository import Repository
 from shared.rpc.admission.admission import admit_message
 from shared.rpc.deadline import begin_message, current_deadline
+from shared.rpc.gate import current_gate
 from shared.rpc.version import read_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -122,7 +123,7 @@ class InferenceServicer(NotOffered):
             with admit_message(request.model_name, measure(message)):
                 return await self._answering.answer(message, begin_message())
 
-        stream = Stream(answer, current_deadline(), strict=strict)
+        stream = Stream(answer, current_deadline(), gate=current_gate(), strict=strict)
         async with aclosing(stream.serve(messages)) as replies:
             async for reply in replies:
                 yield reply

@@ -18,6 +18,7 @@ from sensorium.oip.v2 import inference_pb2 as pb
 from shared.errors import DeadlineExceeded, SensoriumError, let_go
 from shared.inference.oip.message import InferMessage, InferRequest
 from shared.rpc.deadline import Deadline
+from shared.rpc.gate import Gate
 
 Answer: TypeAlias = Callable[[InferRequest], Awaitable[pb.ModelInferResponse]]
 
@@ -37,19 +38,24 @@ _Reply: TypeAlias = "asyncio.Task[pb.ModelStreamInferResponse]"
 
 
 class Stream:
-    """One stream, which ends at its deadline. `answer` is called for every message, up to `max_messages` at a time."""
+    """One stream, which ends at its deadline. `answer` is called for every message, up to `max_messages` at a time.
+
+    Once its `gate` closes it takes no more messages, and ends when those it has are answered.
+    """
 
     def __init__(
         self,
         answer: Answer,
         deadline: Deadline,
         *,
+        gate: Gate | None = None,
         strict: bool = False,
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._answer = answer
         self._deadline = deadline
+        self._gate = gate
         self._strict = strict
         self._max_messages, self._max_bytes = max_messages, max_bytes
         # Taken in and not yet sent.
@@ -66,18 +72,24 @@ class Stream:
         Raises:
             SensoriumError: a message could not be read; or, if strict, one failed.
             DeadlineExceeded: the stream's deadline passed.
+            Unavailable: the server drains.
         """
         reading = asyncio.create_task(self._read(messages))
         left: list[asyncio.Task[Any]] = [reading]
+        if self._gate is not None:
+            left.append(asyncio.create_task(_stop_reading(reading, self._gate)))
+        held = len(left)
         try:
             while (taken := await self._replies.get()) is not None:
                 reply, n_bytes = taken
-                left[1:] = [reply]
+                left[held:] = [reply]
                 yield await reply
                 # Only here it is known to be on its way: a client that does not read its replies gets no more work done.
                 self._messages -= 1
                 self._bytes -= n_bytes
                 self._room.set()
+            if reading.cancelled() and self._gate is not None and self._gate.closed:
+                raise self._gate.make_refusal()
             await reading
         finally:
             while not self._replies.empty():
@@ -123,6 +135,11 @@ class Stream:
             return failed
         answer.parameters[_FINAL].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=answer)
+
+
+async def _stop_reading(reading: asyncio.Task[None], gate: Gate) -> None:
+    await gate.wait_closed()
+    reading.cancel()
 
 
 def measure(message: InferRequest) -> int:

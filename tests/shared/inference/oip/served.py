@@ -20,6 +20,7 @@ from shared.inference.oip.message import add_to_server
 from shared.inference.oip.servicer import InferenceServicer
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
+from shared.rpc.server import Server
 from tests.shared.inference.graphs import linear, picky, two_of_each, write_model
 from tests.support.serving import get_details, get_status, serving
 from tests.support.waiting import within
@@ -36,6 +37,7 @@ class Oip:
     artifacts: dict[str, Artifact]
     channel: grpc.aio.Channel
     address: str
+    server: Server
 
     async def infer(self, **fields: Any) -> pb.ModelInferResponse:
         return await self.stub.ModelInfer(pb.ModelInferRequest(**fields), timeout=TIMEOUT_S)
@@ -62,7 +64,7 @@ async def served(
     servicer = InferenceServicer(repository, server_version="1.2.3")
     async with serving(lambda server: add_to_server(servicer, server), front=front, **(rpc or {})) as running:
         stub = pb_grpc.GRPCInferenceServiceStub(running.channel)
-        yield Oip(stub, repository, artifacts, running.channel, running.address)
+        yield Oip(stub, repository, artifacts, running.channel, running.address, running.server)
     await within(repository.close())
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from sensorium.oip.v2 import inference_pb2 as pb
 
+from shared.rpc.deadline import Deadline
 from tests.shared.inference.graphs import linear, write_model
 from tests.shared.inference.oip.served import TIMEOUT_S, Oip, line, served
 
@@ -149,10 +151,15 @@ async def test_cache_hits_are_counted_and_told(tmp_path: Path, front: str) -> No
         again = await oip.infer(**line(id="2"))
         assert first.raw_output_contents == again.raw_output_contents
         assert again.id == "2"
+        # Typed calls go the same way.
+        typed = oip.repository.model("line", "").infer(
+            {"x": np.ones((1, 16), np.float32)}, deadline=Deadline.after(TIMEOUT_S)
+        )
+        assert (await typed).outputs["y"].tobytes() == first.raw_output_contents[0]
         request = pb.ModelStatisticsRequest(name="line")
         (stats,) = (await oip.stub.ModelStatistics(request, timeout=TIMEOUT_S)).model_stats
-        assert (stats.inference_stats.cache_hit.count, stats.inference_stats.cache_miss.count) == (1, 1)
-        assert (stats.execution_count, stats.inference_stats.success.count) == (1, 2)
+        assert (stats.inference_stats.cache_hit.count, stats.inference_stats.cache_miss.count) == (2, 1)
+        assert (stats.execution_count, stats.inference_stats.success.count) == (1, 3)
         config = await oip.stub.ModelConfig(pb.ModelConfigRequest(name="line"), timeout=TIMEOUT_S)
         assert config.config.response_cache.enable
         config = await oip.stub.ModelConfig(pb.ModelConfigRequest(name="pair.sums"), timeout=TIMEOUT_S)

@@ -130,7 +130,7 @@ async def test_generated_registration_works_as_well(tmp_path: Path) -> None:
         lambda server: pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
     ) as running:
         stub = pb_grpc.GRPCInferenceServiceStub(running.channel)
-        oip = Oip(stub, repository, {}, running.channel, running.address)
+        oip = Oip(stub, repository, {}, running.channel, running.address, running.server)
         reply = await oip.infer(
             model_name="numbers", inputs=[tensor("x", numbers)], raw_input_contents=[numbers.tobytes()]
         )

@@ -217,6 +217,28 @@ async def test_clients_who_leave_at_any_time_leave_no_task(tmp_path: Path, front
         assert (load.running, load.queued_items) == (0, 0)
 
 
+async def test_an_open_stream_does_not_hold_up_the_drain(tmp_path: Path, front: str) -> None:
+    write_model(tmp_path, "slow", slow())
+    async with served(tmp_path, front, rpc={"drain_timeout_s": 60.0}) as oip:
+        idle, busy = oip.stub.ModelStreamInfer(), oip.stub.ModelStreamInfer()
+        for call in (idle, busy):
+            await within(call.write(message()))
+            await within(call.read())
+        await within(busy.write(wait_message(300_000, id="begun")))
+        async with asyncio.timeout(10):
+            while not oip.repository.graph("slow").batcher.load().running:
+                await asyncio.sleep(0)
+        stopping = asyncio.create_task(oip.server.stop())
+        # What was begun is answered, and then both are told to go elsewhere.
+        assert (await within(busy.read())).infer_response.id == "begun"
+        for call in (idle, busy):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await within(call.read())
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "draining" in str(refused.value.details())
+        await within(stopping)
+
+
 class Desk:
     """Answers when it is told to, and knows what it was asked."""
 
