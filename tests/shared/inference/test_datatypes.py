@@ -18,6 +18,7 @@ from shared.inference.datatypes import (
     describe_raw,
     encode_contents,
     encode_raw,
+    widen,
 )
 
 SHAPES = npst.array_shapes(max_dims=3, min_side=0, max_side=4)
@@ -56,7 +57,7 @@ def test_raw_bytes_come_back(tensor: tuple[str, Array]) -> None:
 def test_typed_lists_come_back(tensor: tuple[str, Array]) -> None:
     datatype, array = tensor
     contents = pb.InferTensorContents()
-    if datatype == "FP16":
+    if datatype in ("FP16", "BF16"):
         with pytest.raises(ValueError, match="typed contents"):
             decode_contents(datatype, array.shape, contents)
         return
@@ -118,3 +119,14 @@ def test_elements_in_another_list_are_refused() -> None:
     contents = pb.InferTensorContents(fp64_contents=[1.0])
     with pytest.raises(ValueError, match="elements in fp64_contents"):
         decode_contents("FP32", [1], contents)
+
+
+def test_bf16_is_the_upper_half_of_fp32() -> None:
+    bits = np.array([0x3F80, 0xC000, 0x7F80, 0x0001, 0x7FC0], np.uint16)
+    wide = widen("BF16", bits)
+    assert wide.dtype == np.float32
+    assert wide[:3].tolist() == [1.0, -2.0, float("inf")]
+    assert 0 < wide[3] < 1e-38
+    assert np.isnan(wide[4])
+    # The others are numbers already.
+    assert widen("FP32", wide) is wide
