@@ -23,7 +23,7 @@ def main() -> None:
     chosen = parser.parse_args().config
     try:
         log = load(logging.LogSettings, "log")
-        logging.configure(log.level, log.format == "json")
+        logging.configure(log.level, log.format == "json", calls_per_s=log.calls_per_s)
         settings = load(GatewaySettings, "gateway")
         plane = Plane(settings if chosen is None else settings.model_copy(update={"config": chosen}))
         asyncio.run(plane.run())

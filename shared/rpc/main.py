@@ -26,7 +26,7 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
     free_large_blocks_at_once()
     try:
         settings = load(logging.LogSettings, "log")
-        logging.configure(settings.level, settings.format == "json")
+        logging.configure(settings.level, settings.format == "json", calls_per_s=settings.calls_per_s)
         asyncio.run(_run(build))
     except StartupError as error:
         sys.stderr.write(f"cannot start: {error}\n")

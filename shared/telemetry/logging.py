@@ -13,6 +13,7 @@ from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
+from pydantic import Field
 from structlog.typing import Processor
 
 from shared.settings import Settings
@@ -33,10 +34,18 @@ class LogSettings(Settings):
 
     level: Level = "info"
     format: Literal["json", "text"] = "json"
+    calls_per_s: int = Field(default=100, ge=0)
+    """Lines a second for calls that ended well within a second; the next line says how many were `skipped`. Calls that
+    failed or were slow are always told of."""
 
 
-def configure(level: str = "info", json: bool = True, stream: TextIO | None = None) -> None:
-    """Sets up logging for the process: `level` and everything above it goes to `stream` (default: stderr)."""
+def configure(
+    level: str = "info", json: bool = True, stream: TextIO | None = None, *, calls_per_s: int | None = None
+) -> None:
+    """Sets up logging for the process: `level` and everything above it goes to `stream` (default: stderr).
+
+    calls_per_s: as in LogSettings; None = a line for every call.
+    """
     stream = sys.stderr if stream is None else stream
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -63,7 +72,7 @@ def configure(level: str = "info", json: bool = True, stream: TextIO | None = No
     )
     root = logging.getLogger()
     root.handlers[:] = [foreign]
-    request_log.configure(_LEVELS[level], json=json, stream=stream)
+    request_log.configure(_LEVELS[level], json=json, stream=stream, calls_per_s=calls_per_s)
     set_level(level)
 
 

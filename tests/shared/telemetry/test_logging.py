@@ -6,6 +6,7 @@ import io
 import json
 import logging as standard
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,3 +125,26 @@ def test_text_is_for_people(out: io.StringIO) -> None:
     assert "call" in lines[0]
     assert "code=OK" in lines[0]
     assert "listening" in lines[1]
+
+
+def test_good_and_quick_calls_have_so_many_lines_a_second(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.configure(stream=out, calls_per_s=2)
+    now_s = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now_s[0])
+    log = RequestLog("a.B", "C")
+    for at in range(5):
+        log.write("OK", 0.1, Correlation(f"quick-{at}"))
+    log.write("OK", 1.5, Correlation("slow"))
+    log.write("OK", 0.1, Correlation("quick-5"))
+    log.write("INTERNAL", 0.1, Correlation("failed"))
+    now_s[0] += 1
+    log.write("OK", 0.1, Correlation("next"))
+    assert [(line["request_id"], line.get("skipped")) for line in read(out)] == [
+        ("quick-0", None),
+        ("quick-1", None),
+        ("slow", 3),
+        ("failed", 1),
+        ("next", None),
+    ]
