@@ -78,6 +78,12 @@ class Express:
 
     def _run(self) -> None:
         items, self._items = self._items, []
+        now_s = time.monotonic()
+        for item in items:
+            # The event loop was busy with something else: the threads refuse those that are too late.
+            if item.deadline_s <= now_s and not item.future.done():
+                self._hand_over(item)
+        items = [item for item in items if item.deadline_s > now_s]
         while items:
             kind, batch, others = items[0].kind, Batch(), []
             for item in items:

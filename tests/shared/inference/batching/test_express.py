@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from shared.errors import InvalidArgument, Unavailable
+from shared.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from shared.inference.batching.batcher import Answer, Batcher
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.conftest import MakeBatcher
@@ -90,3 +90,17 @@ async def test_who_is_there_when_it_is_closed_is_told(make_batcher: MakeBatcher)
     await within(batcher.close())
     with pytest.raises(Unavailable, match="being closed"):
         await within(task)
+
+
+async def test_an_item_whose_deadline_passes_before_its_turn_is_not_run(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(linear(max_batch_size=8))
+    batcher.express_rows = 8
+    deadline = Deadline.after(0.01)
+    task = asyncio.create_task(batcher.submit({"x": np.ones((1, 16), np.float32)}, (), deadline))
+    await asyncio.sleep(0)
+    # The item is in, its run is due at the event loop's next turn, which something else holds up.
+    while not deadline.expired:
+        pass
+    with pytest.raises(DeadlineExceeded):
+        await within(task)
+    assert batcher.statistics.to_message("graph", "1").execution_count == 0
