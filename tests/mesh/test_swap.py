@@ -122,6 +122,9 @@ async def test_load_and_unload_are_found_by_the_next_call(mesh: RunningMesh) -> 
         inference = pb_grpc.GRPCInferenceServiceStub(channel)
         callers = Callers(inference, mesh.metadata)
         options = {"metadata": mesh.metadata, **OPTIONS}
+        # A replica that comes later would have what is on disk.
+        meshes = mesh_service_pb2_grpc.MeshServiceStub(channel)
+        await within(until_known(mesh, meshes, "1", STATES.STATE_READY, 2), FOLLOWED_S)
         for _ in range(3):
             await inference.RepositoryModelUnload(
                 pb.RepositoryModelUnloadRequest(model_name="line"), **options
