@@ -1,7 +1,7 @@
 """Dynamic batching before one session: who is let in, who gets which answer, what is told of the load.
 
-Here: the event loop's side: items, deadlines, refusals, answers, errors. Not here: signatures (checked by the callers),
-sessions (`session/`), what runs together (`queue.py`), the threads that run it (`instance.py`).
+Here: the event loop's side of it: items, deadlines, refusals. Not here: signatures (checked by the callers), sessions
+(`session/`), what runs together (`queue.py`), the threads that run it (`instance.py`), answers and errors (`callers.py`).
 """
 
 from __future__ import annotations
@@ -16,33 +16,29 @@ from typing import Any
 from shared.errors import (
     QUEUE_FULL,
     DeadlineExceeded,
-    InvalidArgument,
-    ResourceExhausted,
     SensoriumError,
-    Unavailable,
 )
+from shared.inference.batching.callers import Callers
 from shared.inference.batching.expiry import Expiry
 from shared.inference.batching.express import Express
 from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
 from shared.inference.batching.queue import Limits, Queue
-from shared.inference.batching.room import Room, Run
+from shared.inference.batching.room import Room
 from shared.inference.batching.shape import ShapeRule
-from shared.inference.batching.statistics import BatchTimes, Failure, Statistics
+from shared.inference.batching.statistics import Failure, Statistics
 from shared.inference.batching.waiting import Answer, Item, Load
 from shared.inference.datatypes import Array
 from shared.inference.isolation.guard import Guard
 from shared.inference.manifest import Graph
 from shared.inference.session.cores import CoreBudget
-from shared.inference.session.session import RunError, Session
+from shared.inference.session.session import Session
 from shared.rpc.caller import Priority, current_caller
 from shared.rpc.deadline import Deadline
 from shared.rpc.report import current_report
 
 __all__ = ["Answer", "Batcher", "Load"]
 
-# Bounds of the advice when to come back after a refusal.
-_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 # How long nothing must come before memory is given back. Taking it again costs up to a quarter of a run, so
 # that calls which come one by one, seconds apart, had better find it.
 _REST_S = 5.0
@@ -100,11 +96,12 @@ class Batcher:
             max_delay_s=max_queue_delay_s,
         )
         self._room = Room(Queue(max_queue_size, self._limits, self.pace), self.pace, instances)
+        self._callers = Callers(name, self._inputs, self._room, self.statistics)
         self._told: dict[Told, Callable[..., None]] = {
-            Told.ANSWERED: self._answer,
-            Told.FAILED: self._fail,
-            Told.INTERRUPTED: self._interrupt,
-            Told.LATE: self._refuse_late,
+            Told.ANSWERED: self._callers.answer,
+            Told.FAILED: self._callers.fail,
+            Told.INTERRUPTED: self._callers.interrupt,
+            Told.LATE: self._callers.refuse_late,
             Told.ENDED: self._remove_instance,
         }
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -124,7 +121,7 @@ class Batcher:
             )
 
         self._express = Express(
-            self._loop, self._room, make_instance, answer=self._answer, hand_over=self._hand_over
+            self._loop, self._room, make_instance, answer=self._callers.answer, hand_over=self._hand_over
         )
         self._instances = {make_instance() for _ in range(instances)}
         for instance in self._instances:
@@ -237,7 +234,7 @@ class Batcher:
     async def close(self) -> None:
         """Refuse who waits, who runs and who comes, end the runs at work early, and wait for the threads' end."""
         items = [*self._express.close(), *self._room.close()]
-        self._fail_all(items, Failure.FAILED, self._closing_error)
+        self._callers.fail_all(items, Failure.FAILED, self._callers.closing_error)
         await asyncio.shield(self._ended)
 
     def _enter(self, item: Item) -> None:
@@ -261,11 +258,11 @@ class Batcher:
         room, pace = self._room, self.pace
         queue, waiting = room.queue, len(room.queue)
         if room.closed:
-            return self._closing_error()
+            return self._callers.closing_error()
         now_s = item.queued_ns / 1e9
         if waiting >= queue.max_size:
             wait_s = queue.expected_s() / room.instances
-            return self._refuse(f"{queue.max_size} waiting items", wait_s, QUEUE_FULL)
+            return self._callers.refuse(f"{queue.max_size} waiting items", wait_s, QUEUE_FULL)
         if not waiting and len(room.running) < room.instances:
             # However long it is expected to take: a wrong expectation mends itself only by being tried.
             return None
@@ -279,12 +276,8 @@ class Batcher:
             return DeadlineExceeded(f"running {self.name}", left_s=left_s, needed_s=run_s)
         before_s = until_free_s + queue.expected_before_s(item.principal, item.priority) / room.instances
         if left_s < before_s + run_s:
-            return self._refuse(f"what can be run in the {left_s:.3g} s to the deadline", before_s)
+            return self._callers.refuse(f"what can be run in the {left_s:.3g} s to the deadline", before_s)
         return None
-
-    def _refuse(self, limit: str, wait_s: float, reason: str = "") -> ResourceExhausted:
-        retry_s = round(min(max(wait_s, _MIN_RETRY_S), _MAX_RETRY_S), 2)
-        return ResourceExhausted(f"queue of {self.name}", limit=limit, retry_after_s=retry_s, reason=reason)
 
     def _expire(self, item: Item) -> None:
         if not item.gone:
@@ -296,65 +289,6 @@ class Batcher:
         self._room.leave(item)
         self.statistics.record_failure(reason, time.monotonic_ns() - item.queued_ns)
 
-    def _answer(
-        self, run: Run, outputs: list[dict[str, Array]], started_ns: int, done_ns: int, times: BatchTimes
-    ) -> None:
-        ended_ns = time.monotonic_ns()
-        batch = run.batch
-        rows = batch.rows
-        batch_s = (times.input_ns + times.output_ns + ended_ns - done_ns) / 1e9
-        compute_s = times.infer_ns / 1e9
-        answered_rows = 0
-        total_ns: list[int] = []
-        queue_ns: list[int] = []
-        for item, answer in zip(batch.items, outputs, strict=True):
-            # Who left while it ran was counted when he left.
-            if not item.future.done():
-                queued_ns = item.queued_ns
-                waited_ns = started_ns - queued_ns
-                share = item.cost / batch.cost if batch.cost else 1.0
-                item.future.set_result(Answer(answer, waited_ns / 1e9, batch_s, compute_s, rows, share))
-                answered_rows += item.rows
-                total_ns.append(ended_ns - queued_ns)
-                queue_ns.append(waited_ns)
-        self.statistics.record_batch(
-            rows,
-            times,
-            answered_rows=answered_rows,
-            total_ns=total_ns,
-            queue_ns=queue_ns,
-            cost=batch.cost,
-            padded_cost=batch.padded_cost,
-        )
-
-    def _fail_all(
-        self, items: Sequence[Item], reason: Failure, make_error: Callable[[], BaseException]
-    ) -> None:
-        ended_ns = time.monotonic_ns()
-        for item in items:
-            if not item.gone:
-                item.future.set_exception(make_error())
-                self.statistics.record_failure(reason, ended_ns - item.queued_ns)
-
-    def _fail(self, item: Item, error: Exception) -> None:
-        self._fail_all([item], Failure.FAILED, lambda: self._explain(item, error))
-
-    def _interrupt(self, items: Sequence[Item]) -> None:
-        reason = "it is being closed" if self._room.closed else "a run of it took too long and was ended"
-        self._fail_all(
-            items, Failure.FAILED, lambda: Unavailable(f"model {self.name}", reason=reason, retry_after_s=1.0)
-        )
-
-    def _refuse_late(self, items: Sequence[Item]) -> None:
-        now_s = time.monotonic()
-        for item in items:
-            if item.deadline_s <= now_s:
-                self._fail_all([item], Failure.EXPIRED, lambda: DeadlineExceeded(f"waiting for {self.name}"))
-            else:
-                left_s, wait_s = item.deadline_s - now_s, now_s - item.queued_ns / 1e9
-                limit = f"what can be run in the {left_s:.3g} s to the deadline"
-                self._fail_all([item], Failure.REFUSED, lambda: self._refuse(limit, wait_s))  # noqa: B023
-
     def _tell(self, what: Told, *about: Any) -> None:
         """Bring what a thread has to say to the event loop; on that thread."""
         # A loop that is closed has no callers left to answer.
@@ -365,21 +299,3 @@ class Batcher:
         self._instances.discard(instance)
         if not self._instances and not self._ended.done():
             self._ended.set_result(None)
-
-    def _closing_error(self) -> SensoriumError:
-        return Unavailable(f"model {self.name}", reason="it is being closed", retry_after_s=1.0)
-
-    def _explain(self, item: Item, error: Exception) -> BaseException:
-        """What the caller of an item that failed alone is told."""
-        if self._room.closed:
-            return self._closing_error()
-        if not isinstance(error, RunError):
-            return error
-        shapes = ", ".join(
-            f"{name} {list(array.shape)}" for name, array in zip(self._inputs, item.inputs, strict=True)
-        )
-        if error.out_of_memory:
-            return ResourceExhausted(
-                f"memory to run {self.name} on {shapes}", limit="what the replica has", retry_after_s=None
-            )
-        return InvalidArgument("inputs", expected=f"values that {self.name} can process", got=str(error))

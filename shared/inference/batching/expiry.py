@@ -7,6 +7,7 @@ timer of its own takes 1.4. Not here: what becomes of an item whose deadline has
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -29,7 +30,9 @@ class Expiry:
         self._ahead_s = loop.time() - time.monotonic()
 
     def add(self, item: Item) -> None:
-        """Watch an item."""
+        """Watch an item; one without a deadline (`NEVER`) needs none."""
+        if item.deadline_s == math.inf:
+            return
         slot = int(item.deadline_s / _SLOT_S) + 1
         items = self._slots.get(slot)
         if items is None:
@@ -39,6 +42,8 @@ class Expiry:
 
     def remove(self, item: Item) -> None:
         """Watch an item no more."""
+        if item.deadline_s == math.inf:
+            return
         items = self._slots.get(int(item.deadline_s / _SLOT_S) + 1)
         if items is not None:
             items.discard(item)

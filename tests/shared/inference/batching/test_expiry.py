@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from shared.inference.batching.expiry import Expiry
@@ -45,3 +46,12 @@ async def test_who_was_answered_is_not_told() -> None:
     async with asyncio.timeout(10):
         await done.wait()
     assert told == [left]
+
+
+async def test_no_deadline_is_never_told() -> None:
+    told: list[Item] = []
+    expiry = Expiry(asyncio.get_running_loop(), told.append)
+    item = make_item(timeout_s=math.inf)
+    expiry.add(item)
+    expiry.remove(item)
+    assert not told
