@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # What is done to a copy before it is put in place.
 Change = Callable[[Path], object]
@@ -55,6 +56,21 @@ def make_opset_99(folder: Path) -> None:
         if opset.domain in ("", "ai.onnx"):
             opset.version = 99
     replace_file(folder, graph.name, model.SerializeToString())
+
+
+def change_manifest(**fields: Any) -> Change:
+    """What puts other values into artifact.json; a mapping is merged into the one that is there, None takes a key out."""
+
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "artifact.json").read_bytes())
+        for name, value in fields.items():
+            merged = {**manifest[name], **value} if isinstance(value, dict) else value
+            if isinstance(merged, dict):
+                merged = {key: inner for key, inner in merged.items() if inner is not None}
+            manifest[name] = merged
+        (folder / "artifact.json").write_text(json.dumps(manifest))
+
+    return change
 
 
 def replace_file(folder: Path, name: str, content: bytes) -> None:

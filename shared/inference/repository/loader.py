@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeAlias, TypeVar
 
+from shared.errors import let_go
 from shared.inference.artifact import ArtifactError
 from shared.inference.datatypes import Array
 from shared.inference.isolation.isolation import Isolation
@@ -93,11 +94,14 @@ class Loader:
         except tuple(_KINDS) as error:
             kind = next(word for kind, word in _KINDS.items() if isinstance(error, kind))
             reason = str(error)
+            # Its frames name the sessions that were opened.
+            let_go(error)
         # Whatever else a damaged file can provoke in a parser must not stop the other models.
         except Exception as error:  # noqa: BLE001
             _log.exception("model failed to load unexpectedly", model=name, version=version)
             kind = "unexpected"
             reason = f"loading failed unexpectedly ({type(error).__name__}); the log has the stack"
+            let_go(error)
         else:
             self.outcomes[name, version, "ready"] += 1
             _log.info(
