@@ -66,6 +66,8 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
         "routes": routes,
         # What is kept of a request until it is answered, so that it can be sent again: all of it.
         "request_body_buffer_limit": mesh.limits.max_message_bytes,
+        # So that a replica knows a call that another one had before, which may have crashed over it.
+        "include_request_attempt_count": True,
         # A replica's native front may not send the name that clients know. A refusal has no reply: its trailers are headers.
         "response_headers_to_add": [
             {

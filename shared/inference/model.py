@@ -24,7 +24,7 @@ from shared.inference.repository.golden import LoadedGraph, measure_runs
 from shared.inference.repository.loading import LoadedModel
 from shared.inference.session.cores import CoreBudget
 from shared.inference.settings import ModelSettings
-from shared.rpc.caller import Priority
+from shared.rpc.caller import Priority, current_caller
 from shared.rpc.deadline import Deadline
 
 __all__ = ["Answer", "Model", "ServedGraph"]
@@ -41,6 +41,7 @@ class ServedGraph:
     settings: ModelSettings
     tuned: Mapping[str, float]  # those of the settings that were found by tuning
     cache: ResponseCache | None  # the model's, None where nothing is kept
+    isolation: Isolation
 
     def infer(
         self,
@@ -50,7 +51,31 @@ class ServedGraph:
         *,
         priority: Priority | None = None,
     ) -> Coroutine[Any, Any, Answer]:
-        """Run it on one item, see `Batcher.submit`, or find what it gave for an equal one."""
+        """Run it on one item, see `Batcher.submit`, or find what it gave for an equal one.
+
+        A call that another replica had before is first looked into, see `Isolation.check_retried`.
+        """
+        if current_caller().retried:
+            return self._infer_retried(inputs, outputs, deadline, priority)
+        return self._infer(inputs, outputs, deadline, priority)
+
+    async def _infer_retried(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        deadline: Deadline,
+        priority: Priority | None,
+    ) -> Answer:
+        await self.isolation.check_retried(self.artifact.name, self.artifact.digest)
+        return await self._infer(inputs, outputs, deadline, priority)
+
+    def _infer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        deadline: Deadline,
+        priority: Priority | None,
+    ) -> Coroutine[Any, Any, Answer]:
         if self.cache is None:
             return self.batcher.submit(inputs, outputs, deadline, priority=priority)
         return self.cache.infer(self.name, self.batcher, inputs, outputs, deadline, priority=priority)
@@ -173,7 +198,9 @@ class Model:
                 self._isolation.guard, self.name, self.artifact.version, name, self.artifact.digest
             ),
         )
-        return ServedGraph(name, graph, batcher, self.artifact, settings, self.tuned, self.cache)
+        return ServedGraph(
+            name, graph, batcher, self.artifact, settings, self.tuned, self.cache, self._isolation
+        )
 
 
 def graph_name(artifact: Artifact, graph: str) -> str:

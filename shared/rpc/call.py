@@ -26,6 +26,7 @@ from shared.rpc.admission.admission import Permit, read_model_name, set_door
 from shared.rpc.alarm import Alarms, alarms_of
 from shared.rpc.caller import (
     ANONYMOUS,
+    ATTEMPT_HEADER,
     PRINCIPAL_HEADER,
     PRIORITY_HEADER,
     TIER_HEADER,
@@ -55,7 +56,15 @@ PUSHBACK_TRAILERS = {"native": "x-sensorium-retry-pushback-ms", "grpcio": "grpc-
 REQUEST_ID_HEADER = "x-request-id"
 TRACEPARENT_HEADER = "traceparent"
 _HEADERS = frozenset(
-    (REQUEST_ID_HEADER, TRACEPARENT_HEADER, DEADLINE_HEADER, PRINCIPAL_HEADER, TIER_HEADER, PRIORITY_HEADER)
+    (
+        REQUEST_ID_HEADER,
+        TRACEPARENT_HEADER,
+        DEADLINE_HEADER,
+        PRINCIPAL_HEADER,
+        TIER_HEADER,
+        PRIORITY_HEADER,
+        ATTEMPT_HEADER,
+    )
 )
 
 # A front cuts a call by itself at the client's deadline. Ours is left to it unless it is earlier by more than
@@ -168,10 +177,11 @@ class Call:
         self.report = report = Report()
         set_report(report)
         caller = ANONYMOUS
-        if PRINCIPAL_HEADER in sent or PRIORITY_HEADER in sent:
+        retried = sent.get(ATTEMPT_HEADER, "1") != "1"
+        if retried or PRINCIPAL_HEADER in sent or PRIORITY_HEADER in sent:
             priority = sent.get(PRIORITY_HEADER, "")
             urgency = read_priority(priority) if priority else Priority.INTERACTIVE
-            caller = Caller(sent.get(PRINCIPAL_HEADER, ""), sent.get(TIER_HEADER, ""), urgency)
+            caller = Caller(sent.get(PRINCIPAL_HEADER, ""), sent.get(TIER_HEADER, ""), urgency, retried)
             set_caller(caller)
         method.gate.enter(self)
         left_s = deadline.at_s - started_s

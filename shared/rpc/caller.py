@@ -17,6 +17,8 @@ __all__ = ["ANONYMOUS", "Caller", "Priority", "current_caller", "read_priority",
 PRINCIPAL_HEADER = "x-sensorium-principal"
 TIER_HEADER = "x-sensorium-tier"
 PRIORITY_HEADER = "x-sensorium-priority"
+# Envoy's: 1, and one more each time that it sends a call to another replica.
+ATTEMPT_HEADER = "x-envoy-attempt-count"
 
 
 class Priority(IntEnum):
@@ -28,11 +30,15 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """principal: the token's subject, "" where there is none; tier: its rate limits' name, "" likewise."""
+    """principal: the token's subject, "" where there is none; tier: its rate limits' name, "" likewise.
+
+    retried: whether the gateway has sent the call to another replica before, which did not answer it.
+    """
 
     principal: str = ""
     tier: str = ""
     priority: Priority = Priority.INTERACTIVE
+    retried: bool = False
 
 
 ANONYMOUS = Caller()

@@ -73,12 +73,6 @@ class Caller:
                     return found
                 await asyncio.sleep(0.05)
 
-    async def is_ready(self, name: str) -> bool:
-        """Whether any replica has a model ready."""
-        return any(
-            model.ready_replicas for model in await self._client.list_models() if model.public_name == name
-        )
-
     async def _infer(self, model: str, datatype: str, value: np.ndarray, timeout_s: float) -> None:
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=value.shape)
         request = pb.ModelInferRequest(
@@ -123,10 +117,21 @@ async def calling(mesh: RunningMesh) -> AsyncIterator[Caller]:
 async def test_a_model_that_crashes_is_kept_out_and_the_rest_serves(tmp_path: Path) -> None:
     with running(tmp_path, "--replicas", "nlp=2", crashing=crashing()) as mesh:
         async with calling(mesh) as caller:
-            await caller.see("nlp/crashing", ready=2)
-            # It ends one replica, and another where the gateway tries it again, until it has been blamed twice.
-            while (await caller.see("nlp/line", ready=2)) and await caller.is_ready("nlp/crashing"):
-                await caller.fail("nlp/crashing", LOWEST)
+            losses, stopped = Losses(), asyncio.Event()
+            others = asyncio.create_task(keep_calling(lambda: caller.call_line("nlp"), losses, stopped))
+            for _ in range(2):
+                await caller.see("nlp/crashing", ready=2)
+                before = set(replica_pids(mesh)["nlp"])
+                # It ends one replica; the other does not take it over.
+                code = await caller.fail("nlp/crashing", LOWEST)
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
+                await see_other(mesh, before)
+                assert before & set(replica_pids(mesh)["nlp"])
+                await caller.see("nlp/line", ready=2)
+            stopped.set()
+            await asyncio.wait_for(others, LIMIT_S)
+            assert losses.calls
+            assert not losses.lost, losses.lost
             await caller.see("nlp/crashing", ready=0, replicas=2, reason="quarantined: it was blamed 2 times")
             await caller.see("nlp/line", ready=2)
             await caller.call_line("nlp")
@@ -166,9 +171,7 @@ async def test_a_model_that_hangs_restarts_its_replica_and_the_other_answers(tmp
             assert set(replica_pids(mesh)["nlp"]) == before
             # Its caller has not the time for a second replica.
             await caller.fail("nlp/deaf", HOURS, timeout_s=0.8)
-            async with asyncio.timeout(LIMIT_S):
-                while before <= set(replica_pids(mesh)["nlp"]):
-                    await asyncio.sleep(0.05)
+            await see_other(mesh, before)
             await caller.see("nlp/line", ready=2)
             stopped.set()
             await asyncio.wait_for(others, LIMIT_S)
@@ -186,16 +189,16 @@ async def test_replicas_that_are_killed_blame_no_model(tmp_path: Path) -> None:
                 )
                 (pid,) = replica_pids(mesh)["nlp"]
                 os.kill(pid, signal.SIGKILL)
-                await see_other(mesh, pid)
+                await see_other(mesh, {pid})
             await caller.see("nlp/slow", ready=1)
             await caller.call("nlp/slow", 3)
             assert not (mesh.state / "isolation" / "nlp" / "blame.json").exists()
 
 
-async def see_other(mesh: RunningMesh, pid: int) -> None:
-    """Wait until the language service's replica is another process."""
+async def see_other(mesh: RunningMesh, before: set[int]) -> None:
+    """Wait until a replica of the language service has ended and another has taken its place."""
     async with asyncio.timeout(LIMIT_S):
-        while replica_pids(mesh).get("nlp", [pid]) == [pid]:
+        while len(now := set(replica_pids(mesh).get("nlp", []))) < len(before) or now == before:
             await asyncio.sleep(0.05)
 
 

@@ -157,7 +157,9 @@ class Findings:
         suspect = Suspect(guard.model, guard.version, guard.digest)
         try:
             cause = next(self._causes)
-            self._record.add([suspect], cause=cause, reason=reason, weight=weight, apart_s=apart_s)
+            self._record.add(
+                [suspect], kind="hang", cause=cause, reason=reason, weight=weight, apart_s=apart_s
+            )
         except OSError as error:
             _log.warning("blame is not remembered", model=guard.model, reason=str(error))
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from shared.errors import RestartError, SensoriumError
+from shared.errors import FailedPrecondition, RestartError, SensoriumError
 from shared.inference.isolation.fault import give_signal_stack
 from shared.inference.isolation.finding import Finding, Findings
 from shared.inference.isolation.guard import Guard, make_unwatched_guard
@@ -31,6 +32,11 @@ from shared.telemetry.logging import get_logger
 __all__ = ["Guard", "Isolation"]
 
 _log = get_logger("inference")
+
+# How long after a crash the calls that its process had may come back (seconds): the gateway sends them on at once.
+_RECENT_S = 10.0
+# How long a process takes at most to be dead once it has written its trace (seconds).
+_DYING_S = 0.2
 
 
 class Models(Protocol):
@@ -56,7 +62,8 @@ class Isolation:
 
         Without a folder nothing is watched, see `off`.
         """
-        self._service = service
+        self._service, self._folder = service, folder
+        self._record: Record | None = None
         self._marker: Marker | None = None
         self._watch: Watch | None = None
         self._findings: Findings | None = None
@@ -68,8 +75,8 @@ class Isolation:
             self._marker = self._open(folder, record)
         except OSError as error:
             _log.warning("crashes of models are not remembered", reason=str(error))
-        remembered = None if self._marker is None else record
-        findings = self._findings = Findings(service, remembered, restart_s=settings.restart_s)
+        self._record = None if self._marker is None else record
+        findings = self._findings = Findings(service, self._record, restart_s=settings.restart_s)
         watch = self._watch = Watch(
             settings,
             on_hang=findings.hang,
@@ -131,6 +138,24 @@ class Isolation:
             return None
         return self._findings.find_quarantine(Suspect(self._get_bare(model), version, digest))
 
+    async def check_retried(self, model: str, digest: str) -> None:
+        """For a call that another replica had before and did not answer: did that one crash over this model just now?
+
+        The trace of a crash is there before its callers see the connection break. Without this check one call would
+        end all replicas, one after another.
+
+        Raises:
+            FailedPrecondition: it did.
+        """
+        if self._record is None:
+            return
+        reason = await asyncio.to_thread(self._find_suspicion, digest)
+        if reason is not None:
+            raise FailedPrecondition(
+                f"model {self._service}/{self._get_bare(model)} may have crashed over this call: {reason}",
+                fix="it is not tried on another replica; leave out what is unusual about its input",
+            )
+
     async def keep(self, models: Models) -> None:
         """Act on what the watch finds, until it is cancelled, which closes it; to be run beside the server.
 
@@ -181,16 +206,37 @@ class Isolation:
 
     def _open(self, folder: Path, record: Record) -> Marker:
         with locked(folder):
-            for crash in collect(folder):
-                models = [f"{self._service}/{suspect.model}" for suspect in crash.suspects]
-                _log.error(
-                    "a replica crashed before",
-                    signal=crash.fault.what,
-                    where=crash.fault.where,
-                    models=models or "none was running on that thread",
-                )
-                if crash.suspects:
-                    record.add_held(crash.suspects, cause=crash.cause, reason=crash.reason)
+            self._collect(folder, record)
             marker = Marker(folder)
         marker.watch_faults()
         return marker
+
+    def _collect(self, folder: Path, record: Record, patience_s: float = 0.0) -> None:
+        """Blame whom the dead name; the folder is held."""
+        for crash in collect(folder, patience_s):
+            models = [f"{self._service}/{suspect.model}" for suspect in crash.suspects]
+            _log.error(
+                "a replica crashed",
+                signal=crash.fault.what,
+                where=crash.fault.where,
+                models=models or "none was running on that thread",
+            )
+            if crash.suspects:
+                record.add_held(crash.suspects, kind="crash", cause=crash.cause, reason=crash.reason)
+
+    def _find_suspicion(self, digest: str) -> str | None:
+        folder, record = self._folder, self._record
+        if folder is None or record is None:
+            return None
+        try:
+            with locked(folder):
+                self._collect(folder, record, _DYING_S)
+        except OSError as error:
+            _log.warning("crashes of other replicas cannot be read", reason=str(error))
+        blamed = record.find(digest)
+        if blamed is None:
+            return None
+        recent = time.time() - _RECENT_S
+        return next(
+            (blame.reason for blame in blamed.blames if blame.kind == "crash" and blame.at > recent), None
+        )

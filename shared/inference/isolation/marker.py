@@ -14,9 +14,11 @@ import os
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from shared.inference.isolation.fault import Fault, parse_fault, write_faults
 from shared.inference.isolation.record import Suspect
@@ -30,6 +32,8 @@ _THREAD = struct.Struct("=Q")
 _THREAD_AT = 8
 # As much of a trace as is read: the guilty thread comes first.
 _TRACE_BYTES = 64 * 2**10
+# How often a process that is about to be dead is looked at (seconds).
+_DYING_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +110,36 @@ class Marker:
         self._path.with_suffix(_TRACE).unlink(missing_ok=True)
 
 
-def collect(folder: Path) -> Iterator[Crash]:
+def collect(folder: Path, patience_s: float = 0.0) -> Iterator[Crash]:
     """The crashes of processes that died, whose markers are removed one by one as the caller goes on.
 
-    The folder has to be held (`locked`). A process that was killed is no crash: its marker is only removed.
+    The folder has to be held (`locked`). A process that was killed is no crash: its marker is only removed. One that
+    has left a trace and is not quite dead yet is waited for up to `patience_s`.
 
     Raises:
         OSError: the folder cannot be read or written.
     """
     for path in sorted(folder.glob(f"*{_MARKER}")):
         with path.open("r+b") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(stream, path, patience_s):
                 continue  # its process lives
             if (crash := _read(path)) is not None:
                 yield crash
             path.with_suffix(_TRACE).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
+
+
+def _lock(stream: BinaryIO, path: Path, patience_s: float) -> bool:
+    ends_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends_s or not path.with_suffix(_TRACE).stat().st_size:
+                return False
+            time.sleep(_DYING_S)
+        else:
+            return True
 
 
 def find_crash(folder: Path, pid: int) -> Crash | None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from shared.telemetry.logging import get_logger
 
@@ -32,6 +32,9 @@ _FILE, _LOCK = "blame.json", ".lock"
 ROOM = "isolation"
 
 
+Kind: TypeAlias = Literal["crash", "hang"]
+
+
 @dataclass(frozen=True, slots=True)
 class Suspect:
     """An artifact: `digest` is what counts, the names are for people."""
@@ -45,6 +48,7 @@ class Suspect:
 class Blame:
     """One crash or hang of a model. cause: an identity of the event, which counts once; at: Unix time."""
 
+    kind: Kind
     cause: str
     at: float
     share: float
@@ -111,6 +115,7 @@ class Record:
         self,
         suspects: Sequence[Suspect],
         *,
+        kind: Kind,
         cause: str,
         reason: str,
         weight: float = 1.0,
@@ -124,12 +129,13 @@ class Record:
             OSError: the file cannot be written.
         """
         with locked(self._folder):
-            self.add_held(suspects, cause=cause, reason=reason, weight=weight, apart_s=apart_s)
+            self.add_held(suspects, kind=kind, cause=cause, reason=reason, weight=weight, apart_s=apart_s)
 
     def add_held(
         self,
         suspects: Sequence[Suspect],
         *,
+        kind: Kind,
         cause: str,
         reason: str,
         weight: float = 1.0,
@@ -146,7 +152,7 @@ class Record:
                 for blame in blames
             ):
                 continue
-            added = (*blames, Blame(cause, now, weight / len(suspects), reason))[-_KEPT:]
+            added = (*blames, Blame(kind, cause, now, weight / len(suspects), reason))[-_KEPT:]
             models[suspect.digest] = self._make(suspect, added)
         self._write(models)
 
@@ -200,7 +206,7 @@ class Record:
             digest: self._make(
                 Suspect(str(entry["model"]), str(entry["version"]), digest),
                 tuple(
-                    Blame(str(b["cause"]), float(b["at"]), float(b["share"]), str(b["reason"]))
+                    Blame(b["kind"], str(b["cause"]), float(b["at"]), float(b["share"]), str(b["reason"]))
                     for b in entry["blames"]
                 ),
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.errors import RestartError
+from shared.errors import FailedPrecondition, RestartError
 from shared.inference.artifact import GraphDraft
 from shared.inference.isolation.isolation import Isolation
 from shared.inference.isolation.loading import run_loading
@@ -155,7 +155,9 @@ async def test_a_model_that_is_quarantined_elsewhere_is_taken_out_here(tmp_path:
     guard = kept.isolation.guard("test/model", "1", "model", DIGEST)
     record = Record(tmp_path / "isolation", blame_s=DAY_S)
     for cause in ("a", "b"):
-        record.add([Suspect("model", "1", DIGEST)], cause=cause, reason="it crashed its replica")
+        record.add(
+            [Suspect("model", "1", DIGEST)], kind="crash", cause=cause, reason="it crashed its replica"
+        )
     name, version, reason = await within(kept.models.taken_out.get())
     assert (name, version) == ("model", "1")
     assert "quarantined" in reason
@@ -224,6 +226,24 @@ async def test_runs_in_time_are_nobodys_business(tmp_path: Path, keep: Keep, sta
     assert read_blame(tmp_path) == []
 
 
+async def test_a_call_that_another_replica_had_is_run_unless_that_one_crashed_over_it(
+    tmp_path: Path, keep: Keep
+) -> None:
+    isolation = keep().isolation
+    record = Record(tmp_path / "isolation", blame_s=DAY_S)
+    await within(isolation.check_retried("model", DIGEST))
+    record.add([Suspect("model", "1", DIGEST)], kind="hang", cause="a", reason="a run of it hung")
+    await within(isolation.check_retried("model", DIGEST))
+    record.add([Suspect("model", "1", DIGEST)], kind="crash", cause="b", reason="it crashed its replica")
+    with pytest.raises(FailedPrecondition, match="it crashed its replica"):
+        await within(isolation.check_retried("model", DIGEST))
+    await within(isolation.check_retried("other", "sha256:2"))
+    # The gateway sends a call on at once: what comes later is another one's fault.
+    age(tmp_path / "isolation", 11.0)
+    await within(isolation.check_retried("model", DIGEST))
+    await within(Isolation.off().check_retried("model", DIGEST))
+
+
 async def test_a_folder_that_cannot_be_written_costs_the_memory_and_not_the_watch(
     tmp_path: Path, keep: Keep, start: Start
 ) -> None:
@@ -246,5 +266,7 @@ async def test_off_blames_nobody_and_touches_no_file(tmp_path: Path, start: Star
 async def test_what_an_earlier_process_did_counts(tmp_path: Path, keep: Keep) -> None:
     record = Record(tmp_path / "isolation", blame_s=DAY_S)
     for cause in ("a", "b"):
-        record.add([Suspect("model", "1", DIGEST)], cause=cause, reason="it crashed its replica")
+        record.add(
+            [Suspect("model", "1", DIGEST)], kind="crash", cause=cause, reason="it crashed its replica"
+        )
     assert keep().isolation.quarantined("model", "1", DIGEST) is not None

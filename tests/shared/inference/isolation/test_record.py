@@ -17,7 +17,7 @@ DOG = Suspect("dog", "1", "sha256:dog")
 def add_many(folder: Path, who: int) -> None:
     record = Record(folder, blame_s=DAY_S)
     for number in range(20):
-        record.add([CAT], cause=f"{who}-{number}", reason="it crashed", weight=0.01)
+        record.add([CAT], kind="crash", cause=f"{who}-{number}", reason="it crashed", weight=0.01)
 
 
 def is_quarantined(record: Record, suspect: Suspect) -> bool:
@@ -27,10 +27,10 @@ def is_quarantined(record: Record, suspect: Suspect) -> bool:
 
 def test_a_model_that_was_blamed_twice_is_quarantined_and_no_other(tmp_path: Path) -> None:
     record = Record(tmp_path, blame_s=DAY_S)
-    record.add([CAT], cause="a", reason="it crashed")
-    record.add([DOG], cause="b", reason="it crashed")
+    record.add([CAT], kind="crash", cause="a", reason="it crashed")
+    record.add([DOG], kind="crash", cause="b", reason="it crashed")
     assert not is_quarantined(record, CAT)
-    record.add([CAT], cause="c", reason="it crashed")
+    record.add([CAT], kind="crash", cause="c", reason="it crashed")
     assert is_quarantined(record, CAT)
     assert not is_quarantined(record, DOG)
     assert record.find("sha256:new version of cat") is None
@@ -39,16 +39,16 @@ def test_a_model_that_was_blamed_twice_is_quarantined_and_no_other(tmp_path: Pat
 def test_one_event_counts_once(tmp_path: Path) -> None:
     record = Record(tmp_path, blame_s=DAY_S)
     for _ in range(3):
-        record.add([CAT], cause="a", reason="it crashed")
+        record.add([CAT], kind="crash", cause="a", reason="it crashed")
     assert not is_quarantined(record, CAT)
 
 
 def test_suspects_share_the_blame(tmp_path: Path) -> None:
     record = Record(tmp_path, blame_s=DAY_S)
     for number in range(3):
-        record.add([CAT, DOG], cause=str(number), reason="its replica crashed")
+        record.add([CAT, DOG], kind="crash", cause=str(number), reason="its replica crashed")
     assert not is_quarantined(record, CAT)
-    record.add([CAT], cause="alone", reason="it crashed")
+    record.add([CAT], kind="crash", cause="alone", reason="it crashed")
     assert is_quarantined(record, CAT)
     assert not is_quarantined(record, DOG)
 
@@ -58,15 +58,15 @@ def test_three_suspects_are_quarantined_after_six_crashes(tmp_path: Path) -> Non
     bird = Suspect("bird", "1", "sha256:bird")
     for number in range(6):
         assert not is_quarantined(record, CAT)
-        record.add([CAT, DOG, bird], cause=str(number), reason="its replica crashed")
+        record.add([CAT, DOG, bird], kind="crash", cause=str(number), reason="its replica crashed")
     assert is_quarantined(record, CAT)
 
 
 def test_blame_ages_out_and_so_does_quarantine(tmp_path: Path) -> None:
     record = Record(tmp_path, blame_s=DAY_S)
-    record.add([CAT], cause="a", reason="it crashed")
+    record.add([CAT], kind="crash", cause="a", reason="it crashed")
     age(tmp_path, DAY_S / 2)
-    record.add([CAT], cause="b", reason="it crashed")
+    record.add([CAT], kind="crash", cause="b", reason="it crashed")
     blamed = record.find(CAT.digest)
     assert blamed is not None
     assert blamed.quarantined
@@ -83,9 +83,9 @@ def test_blame_ages_out_and_so_does_quarantine(tmp_path: Path) -> None:
 
 def test_another_replica_sees_what_one_wrote_at_once(tmp_path: Path) -> None:
     one, other = Record(tmp_path, blame_s=DAY_S), Record(tmp_path, blame_s=DAY_S)
-    one.add([CAT], cause="a", reason="it crashed")
+    one.add([CAT], kind="crash", cause="a", reason="it crashed")
     assert other.find(CAT.digest) is not None
-    other.add([CAT], cause="b", reason="it crashed")
+    other.add([CAT], kind="crash", cause="b", reason="it crashed")
     assert is_quarantined(one, CAT)
     assert [blamed.suspect for blamed in other.release("cat")] == [CAT]
     assert one.find(CAT.digest) is None
@@ -109,14 +109,14 @@ def test_a_damaged_file_blames_nobody_and_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "blame.json").write_text('{"models": {"sha256:cat": 3}}')
     record = Record(tmp_path, blame_s=DAY_S)
     assert record.find(CAT.digest) is None
-    record.add([CAT], cause="a", reason="it crashed")
+    record.add([CAT], kind="crash", cause="a", reason="it crashed")
     assert record.find(CAT.digest) is not None
 
 
 def test_the_reason_says_what_releases_it(tmp_path: Path) -> None:
     record = Record(tmp_path, blame_s=DAY_S)
-    record.add([CAT], cause="a", reason="it crashed its replica")
-    record.add([CAT], cause="b", reason="a run of it hung")
+    record.add([CAT], kind="crash", cause="a", reason="it crashed its replica")
+    record.add([CAT], kind="crash", cause="b", reason="a run of it hung")
     blamed = record.find(CAT.digest)
     assert blamed is not None
     text = describe_quarantine("vision", blamed)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from tests.support.waiting import within
 
 LIMIT_S = 30.0
 FOR_EVER = 2**40
+Metadata = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ class Running:
     process: asyncio.subprocess.Process
     channel: grpc.aio.Channel
 
-    async def call(self, model: str, value: int, timeout_s: float = LIMIT_S) -> list[int]:
+    async def call(
+        self, model: str, value: int, timeout_s: float = LIMIT_S, metadata: Metadata = ()
+    ) -> list[int]:
         """One number through a model of whole numbers."""
-        reply = await self._infer(model, "INT64", np.array([value]), timeout_s)
+        reply = await self._infer(model, "INT64", np.array([value]), timeout_s, metadata)
         return list(np.frombuffer(reply.raw_output_contents[0], np.int64))
 
     async def be_busy(self, model: str) -> None:
@@ -59,18 +62,20 @@ class Running:
             except grpc.aio.AioRpcError as error:
                 code = error.code()
 
-    async def call_line(self) -> None:
+    async def call_line(self, metadata: Metadata = ()) -> None:
         """A call of the model that always answers."""
-        await self._infer("line", "FP32", np.ones((1, 16), np.float32), LIMIT_S)
+        await self._infer("line", "FP32", np.ones((1, 16), np.float32), LIMIT_S, metadata)
 
     async def _infer(
-        self, model: str, datatype: str, value: np.ndarray, timeout_s: float
+        self, model: str, datatype: str, value: np.ndarray, timeout_s: float, metadata: Metadata
     ) -> pb.ModelInferResponse:
         tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=datatype, shape=value.shape)
         request = pb.ModelInferRequest(
             model_name=model, inputs=[tensor], raw_input_contents=[value.tobytes()]
         )
-        return await pb_grpc.GRPCInferenceServiceStub(self.channel).ModelInfer(request, timeout=timeout_s)
+        return await pb_grpc.GRPCInferenceServiceStub(self.channel).ModelInfer(
+            request, timeout=timeout_s, metadata=list(metadata)
+        )
 
     async def wait_for(self, model: str, state: int) -> str:
         """Wait until a model is in a state; its reason."""
@@ -103,18 +108,18 @@ def write(state: Path, name: str, draft: GraphDraft) -> None:
 
 
 @contextlib.asynccontextmanager
-async def replica(state: Path, **isolation: float) -> AsyncIterator[Running]:
+async def replica(state: Path, socket: Path | None = None, **isolation: float) -> AsyncIterator[Running]:
     """A replica of the language service on a state folder; all of its models are settled when the block begins."""
-    socket = f"unix:{state}/nlp.sock"
+    address = f"unix:{socket or state / 'nlp.sock'}"
     environ: Mapping[str, str] = {
         "SENSORIUM_STATE_DIR": str(state),
-        "SENSORIUM_NLP_RPC__ADDRESS": socket,
+        "SENSORIUM_NLP_RPC__ADDRESS": address,
         **{
             f"SENSORIUM_NLP_INFERENCE__ISOLATION__{key.upper()}": str(value)
             for key, value in isolation.items()
         },
     }
-    async with started("services.nlp", environ) as process, grpc.aio.insecure_channel(socket) as channel:
+    async with started("services.nlp", environ) as process, grpc.aio.insecure_channel(address) as channel:
         await within(loaded(channel), LIMIT_S)
         yield Running(process, channel)
 
@@ -202,6 +207,23 @@ async def test_a_model_that_crashed_twice_is_quarantined_while_the_others_serve(
             tmp_path / "models" / "nlp", entry_of("crashing", "2", service="nlp"), draft_of(crashing())
         )
         await within(running.wait_for("crashing", STATES.STATE_READY))
+
+
+@needs_trap
+async def test_a_call_that_crashed_a_replica_is_not_run_by_the_next(tmp_path: Path) -> None:
+    write(tmp_path, "line", linear())
+    write(tmp_path, "crashing", crashing())
+    (tmp_path / "other").mkdir()
+    async with replica(tmp_path, socket=tmp_path / "other" / "nlp.sock") as running:
+        assert await crash(tmp_path, "crashing", LOWEST) == -signal.SIGFPE
+        retried = [("x-envoy-attempt-count", "2")]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.call("crashing", LOWEST, metadata=retried)
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "it crashed its replica (floating point exception" in caught.value.details()
+        await running.call_line(metadata=retried)
+        # Once is no reason to refuse others.
+        assert await running.call("crashing", 3) == [3]
 
 
 @needs_trap
