@@ -1,11 +1,12 @@
 """How many calls of one model may be in flight: none too few to keep it busy, none that would only wait.
 
 Two regimes. Calm: everybody is let in, a burst may queue. Overload begins when more than `min_in_flight` calls are in
-flight and one more would wait longer than `max_queue_wait_s`, at the pace at which a model with a queue was last seen to
-answer; or when a queue behind the door was full. From then on the limit is twice the calls that the model has in service
-at a time (one batch runs, the next one forms), and rises only while the model is found without work. It ends once nobody
-has been refused for a while. So a fixed number of callers may use up the whole queue, and a load that grows without end
-meets short waits instead of a full queue.
+flight and one more would wait longer than `max_queue_wait_s`, at the pace at which a model with a queue was last seen
+to answer; or when a queue behind the door was full. From then on the limit is twice the calls that the model has in
+service at a time (one batch runs, the next one forms), and rises only while the model is found without work; of a tiny
+model as many are let in as are answered in an instant, up to `min_in_flight`. It ends once nobody has been refused for
+a while. So a fixed number of callers may use up the whole queue, and a load that grows without end meets short waits
+instead of a full queue.
 
 The number in service is measured, by Little's law: seconds that calls were served for (their time without their waits) per
 second. It is 1 for a graph that runs alone, the rows of a batch for one that batches, and does not change with the
@@ -31,6 +32,11 @@ _GAIN = 2.0
 _PATIENCE = 0.25
 # Sixteen times as many as are in service wait for hardly less than everybody.
 _MOST_GAIN = 32.0
+# A queue that is over in so short a time is not worth a refusal: the callers of a tiny model, who answer to its replies at
+# once, would be refused for as long as they call. Two runs of 20 ms.
+_SHORT_S = 0.05
+# The pace that this is told by follows one that has become worse by so much a window: one pause of the machine is no pace.
+_WORSE = 1.25
 # Of a window in overload: without work for more than this, the limit is too low (it doubles); for less than that, there is
 # room to lower it. Between the two it stays.
 _STARVED, _FED = 0.10, 0.02
@@ -58,7 +64,9 @@ class Limit:
     __slots__ = (
         "_alarm",
         "_answers",
+        "_busy_s_per_answer",
         "_counted_at_s",
+        "_free",
         "_gain",
         "_held",
         "_max_wait_s",
@@ -94,11 +102,13 @@ class Limit:
         self.in_service = 0.0  # mean in overload
         self._held: dict[str, int] = {}  # principal -> calls in flight
         self._gain = _GAIN
+        self._free = 0  # places that are given at once
         self._alarm = inf  # calls in flight from which on one more would wait for too long
         self._quiet_since_s = now_s
         self._refused_last = 0.0  # a second, in the last window
         self._retries = 0.0
         self._s_per_answer = 0.0  # in the last window with a queue
+        self._busy_s_per_answer = 0.0  # in overload, without the time in which nobody was there
         self._starved = 0.0  # share of the last windows
         self._starved_below = 0.0
         self._counted_at_s = now_s
@@ -167,7 +177,7 @@ class Limit:
         # A call competes with those of its own urgency and with more urgent ones: what is less urgent lets it pass in the
         # queue.
         ahead = self.urgent if urgent else self.in_flight
-        if ahead < self.bound - 1 or (
+        if ahead < max(self._free, self.bound - 1) or (
             # The last place lets one more wait while one is served, and had better not be given for all of that time.
             ahead < self.bound and now_s - self._moved_at_s >= _PATIENCE * self._s_per_answer
         ):
@@ -205,6 +215,9 @@ class Limit:
         self._refused_last = self._refused / elapsed_s
         if self.overloaded:
             self._s_per_answer = s_per_answer
+            self._busy_s_per_answer = min(
+                (elapsed_s - self._starved_s) / self._answers, _WORSE * self._busy_s_per_answer
+            )
             self._adapt(in_service, self._starved_s / elapsed_s, now_s)
         elif self._waited_s > _QUEUED * self._served_s:
             # The better of two windows: one pause of the machine is no overload.
@@ -225,6 +238,7 @@ class Limit:
         self._starved = 0.0
         self._quiet_since_s = now_s
         self._counted_at_s = now_s
+        self._busy_s_per_answer = self._s_per_answer
         self._set_bound()
         self._start_window(now_s)
 
@@ -245,7 +259,11 @@ class Limit:
         self._set_bound()
 
     def _set_bound(self) -> None:
-        self.bound = max(2, round(self._gain * self.in_service))
+        bound = max(2, round(self._gain * self.in_service))
+        short = int(min(_SHORT_S / max(self._busy_s_per_answer, 1e-9), self._min_in_flight))
+        # Where the queue is short by itself no place is given later than the others.
+        self._free = short if short > bound else 0
+        self.bound = max(bound, short)
         self._starved_below = max(_BUSY_SHARE * self.in_service, 0.5)
 
     def _calm(self, now_s: float) -> None:

@@ -52,9 +52,13 @@ def open_load(
     return _simulate(limit, model, [(0.0, -1)], next_gap, duration_s, warm_up_s)
 
 
-def closed_load(limit: Limit, model: Model, callers: int, *, duration_s: float = 60.0) -> Outcome:
-    """Callers with one call each, who call again once they are answered, or when they are told to come back."""
-    return _simulate(limit, model, [(0.0, caller) for caller in range(callers)], lambda _: 0.0, duration_s, 0)
+def closed_load(
+    limit: Limit, model: Model, callers: int, *, duration_s: float = 60.0, from_s: float = 0.0
+) -> Outcome:
+    """Callers with one call each, who call again once they are answered, or when they are told to come back; until
+    `duration_s` on the clock."""
+    first = [(from_s, caller) for caller in range(callers)]
+    return _simulate(limit, model, first, lambda _: 0.0, duration_s, 0)
 
 
 def _simulate(

@@ -59,6 +59,29 @@ def test_as_many_callers_as_are_promised_are_never_refused(run_s: float) -> None
     assert outcome.most_in_flight == MIN_IN_FLIGHT
 
 
+@pytest.mark.parametrize(("run_s", "callers"), [(0.0005, MIN_IN_FLIGHT), (0.002, 16)])
+def test_after_an_overload_the_callers_of_a_tiny_model_are_not_refused(run_s: float, callers: int) -> None:
+    limit = make_limit()
+    model = Model(run_s)
+    closed_load(limit, model, 3000, duration_s=5.0)
+    assert limit.overloaded
+    while limit.in_flight:
+        limit.leave("", 5.0, urgent=True)
+    outcome = closed_load(limit, model, callers, duration_s=20.0, from_s=5.0)
+    assert outcome.refused == 0
+    assert not limit.overloaded
+
+
+def test_a_pause_of_the_machine_in_overload_refuses_no_callers_of_a_tiny_model() -> None:
+    limit = make_limit()
+    closed_load(limit, Model(0.0005), 3000, duration_s=5.0)
+    bound, now_s = limit.bound, 8.0
+    for _ in range(4):
+        limit.record(0.001, 0.001, now_s)
+    assert limit.overloaded
+    assert limit.bound > bound / 2
+
+
 def test_more_callers_than_a_model_can_answer_in_time_are_refused_and_keep_it_busy() -> None:
     outcome = closed_load(make_limit(), SLOW, 200)
     assert outcome.answered > 0.95 * 60 * 50
