@@ -177,7 +177,7 @@ class Queue:
             late.append(head)
         self._fill(batch, order, lane, now_s, late)
         order.serve(head)
-        self._settle_debt(batch.items)
+        self._settle_debt(head, batch.items)
         return batch, late
 
     def _first(self) -> tuple[FairOrder, Lane | None]:
@@ -192,17 +192,19 @@ class Queue:
             return batch, lane
         return interactive, interactive.first()
 
-    def _settle_debt(self, items: list[Item]) -> None:
-        """Count who went before whom, as long as both priorities wait."""
+    def _settle_debt(self, head: Item, items: list[Item]) -> None:
+        """Count who went before whom, as long as both priorities wait.
+
+        BATCH items that ride along with an INTERACTIVE one are no part of it: those of the right length would use up
+        what is owed to one of another length that waits before them.
+        """
         interactive, batch = self._orders
-        if not batch.count:
-            self._owed = 0.0
+        if not batch.count or (head.priority is Priority.BATCH and not interactive.count):
+            # Nobody was kept waiting, or work that kept nobody waiting.
+            self._owed = max(self._owed, 0.0) if batch.count else 0.0
             return
-        for item in items:
-            self._owed += item.cost * _OWED if item.priority is Priority.INTERACTIVE else -item.cost
-        # Work that nobody was kept waiting by is no debt.
-        if not interactive.count:
-            self._owed = max(self._owed, 0.0)
+        paid = [item.cost for item in items if item.priority is head.priority]
+        self._owed += sum(paid) * _OWED if head.priority is Priority.INTERACTIVE else -sum(paid)
 
     def _is_late(self, item: Item, now_s: float) -> bool:
         """Whether an item is not worth starting: past its deadline, or sure to be by the pace, while others wait.

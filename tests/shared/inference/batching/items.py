@@ -32,11 +32,18 @@ def make_item(
     return _make((rows, kind, 0, 1, cost), principal, priority, timeout_s)
 
 
-def make_text(length: int, principal: str = "", *, rows: int = 1, timeout_s: float = 3600.0) -> Item:
+def make_text(
+    length: int,
+    principal: str = "",
+    *,
+    rows: int = 1,
+    priority: Priority = Priority.INTERACTIVE,
+    timeout_s: float = 3600.0,
+) -> Item:
     """An item of a padded graph; it costs its tokens."""
     x = np.ones((rows, length), np.int64)
     shape = _RULE.measure({"x": x, "mask": x}, (x, x), ("pick", "total"))
-    return _make(shape, principal, Priority.INTERACTIVE, timeout_s)
+    return _make(shape, principal, priority, timeout_s)
 
 
 def make_limits(**fields: float) -> Limits:

@@ -144,6 +144,20 @@ def test_batch_items_get_their_share_under_unbroken_interactive_load() -> None:
     assert served / total == pytest.approx(BATCH_SHARE, abs=0.01)
 
 
+def test_a_batch_item_of_another_length_is_not_starved_by_those_that_ride_along() -> None:
+    queue = make_queue(max_rows=4)
+    odd = make_text(300, priority=Priority.BATCH)
+    queue.add(odd)
+    cost = 0.0
+    while True:
+        add_all(queue, [make_text(10), make_text(10, priority=Priority.BATCH)])
+        batch = pick(queue)
+        if odd in batch.items:
+            break
+        cost += batch.cost
+        assert cost < 2 * odd.cost * (1 - BATCH_SHARE) / BATCH_SHARE + 100
+
+
 def test_batch_items_alone_owe_nothing() -> None:
     queue = make_queue(max_rows=1)
     add_all(queue, [make_item(priority=Priority.BATCH) for _ in range(50)])
