@@ -15,7 +15,7 @@ from pathlib import Path
 from prometheus_client.registry import Collector
 from sensorium.mesh.v1 import replica_service_pb2 as pb
 
-from shared.errors import FailedPrecondition, NotFound
+from shared.errors import FailedPrecondition, NotFound, StartupError
 from shared.inference.isolation.isolation import Isolation
 from shared.inference.model import Model, ServedGraph
 from shared.inference.repository.catalog import Catalog, list_defaults
@@ -44,7 +44,11 @@ class Repository:
         on_change: Callable[[], None] | None = None,
         isolation: Isolation | None = None,
     ) -> None:
-        """List what is there; nothing is loaded yet. `on_change` is called after every change of a state."""
+        """List what is there; nothing is loaded yet. `on_change` is called after every change of a state.
+
+        Raises:
+            StartupError: the models' folder cannot be read.
+        """
         self.service = service
         self.on_change = on_change
         self._models_dir = models_dir
@@ -57,7 +61,11 @@ class Repository:
         )
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._note({**{name: {} for name in catalog}, **scan(models_dir)})
+        try:
+            found = scan(models_dir)
+        except OSError as error:
+            raise StartupError(f"models' folder {error.filename}: {error.strerror}") from error
+        self._note({**{name: {} for name in catalog}, **found})
         self._directory = Directory(service, self._shelves, catalog)
 
     def prepare_with(self, part: Part) -> None:

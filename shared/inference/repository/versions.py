@@ -85,6 +85,6 @@ def _list_files(path: str) -> frozenset[tuple[str, int, int, int]]:
     try:
         with os.scandir(path) as entries:
             stats = [(entry.name, entry.stat()) for entry in entries]
-    except FileNotFoundError:
-        return frozenset()
+    except (FileNotFoundError, PermissionError):
+        return frozenset()  # why it cannot be read is said by who loads it
     return frozenset((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
