@@ -23,7 +23,6 @@ from shared.errors import (
     let_go,
 )
 from shared.rpc.admission.admission import Permit, read_model_name, set_door
-from shared.rpc.alarm import Alarms, alarms_of
 from shared.rpc.caller import (
     ANONYMOUS,
     ATTEMPT_HEADER,
@@ -84,8 +83,7 @@ class Call:
     """
 
     __slots__ = (
-        "_alarm",
-        "_alarms",
+        "_alarmed",
         "_context",
         "_ending",
         "_error",
@@ -107,8 +105,7 @@ class Call:
         self.report: Report | None = None
         self._permit: Permit | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._alarms: Alarms | None = None
-        self._alarm = 0
+        self._alarmed = False
         self._ending: Ending | None = None
         self._error: Exception | asyncio.CancelledError | None = None
         method.metrics.started += 1
@@ -198,12 +195,8 @@ class Call:
             and deadline is not NEVER
             and (remaining_s is None or remaining_s > left_s + _FRONT_IS_EXACT_S)
         ):
-            self._alarms = alarms_of(task.get_loop())
-            self._alarm = self._alarms.set(deadline.at_s, self)
-
-    def ring(self) -> None:
-        """Called at the deadline."""
-        self.end(Ending.DEADLINE)
+            self._alarmed = True
+            method.gate.watch(self, deadline.at_s)
 
     def end(self, ending: Ending) -> None:
         """Cancels the call for a reason of ours; it is answered with the matching status."""
@@ -243,9 +236,9 @@ class Call:
         raise AssertionError("abort raises")
 
     def _finish(self, code: str, now_s: float | None = None) -> None:
-        if self._alarms is not None:
-            self._alarms.clear(self._alarm, self)
         method = self.method
+        if self._alarmed and self.deadline is not None:
+            method.gate.forget(self, self.deadline.at_s)
         method.gate.leave(self)
         if now_s is None:
             now_s = time.monotonic()

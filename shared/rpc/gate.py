@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from shared.errors import Unavailable
+from shared.rpc.alarm import Alarms
 
 if TYPE_CHECKING:
     from shared.rpc.call import Call
@@ -32,6 +33,7 @@ class Gate:
         self._service = service
         self._closing = asyncio.Event()
         self._idle = asyncio.Event()
+        self._alarms: Alarms[Call] | None = None
         self.calls: set[Call] = set()
 
     @property
@@ -54,6 +56,17 @@ class Gate:
         self.calls.discard(call)
         if self.closed and not self.calls:
             self._idle.set()
+
+    def watch(self, call: Call, at_s: float) -> None:
+        """Ends a call at a deadline of ours, unless it is forgotten before."""
+        if self._alarms is None:
+            self._alarms = Alarms(asyncio.get_running_loop(), _end)
+        self._alarms.set(at_s, call)
+
+    def forget(self, call: Call, at_s: float) -> None:
+        """Takes `watch` back."""
+        if self._alarms is not None:
+            self._alarms.clear(at_s, call)
 
     def close(self) -> None:
         """Refuses new calls from now on."""
@@ -93,3 +106,7 @@ def set_gate(gate: Gate) -> None:
 def current_gate() -> Gate | None:
     """The gate that the call this task works for came through; None outside of a call whose requests are a stream."""
     return _current.get()
+
+
+def _end(call: Call) -> None:
+    call.end(Ending.DEADLINE)

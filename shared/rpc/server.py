@@ -33,7 +33,7 @@ from shared.rpc.settings import RpcSettings
 from shared.rpc.tls import make_credentials
 from shared.telemetry import request_log
 from shared.telemetry.logging import get_logger
-from shared.telemetry.metrics import CallMetrics, MetricsServer, make_registry, serve_metrics
+from shared.telemetry.metrics import CallMetrics, LoopMetrics, MetricsServer, make_registry, serve_metrics
 
 # How long the watch streams get to end by themselves after the last call, before their connections are
 # closed.
@@ -216,8 +216,10 @@ class Server:
         if address is None:
             return
         host, port = split_address(address)
+        tasks = LoopMetrics(asyncio.get_running_loop())
         try:
-            self._metrics_server = serve_metrics(host, port, make_registry(self.metrics, *self._collectors))
+            registry = make_registry(self.metrics, tasks, *self._collectors)
+            self._metrics_server = serve_metrics(host, port, registry)
         except OSError as error:
             raise AddressError(f"cannot serve metrics on {address}: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ scrapes.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
@@ -85,6 +86,21 @@ class CallMetrics(Collector):
             seconds.add_metric([*names], buckets, counts.sum_s)
             inflight.add_metric([*names], max(0, counts.started - ended))
         yield from (calls, seconds, inflight)
+
+
+class LoopMetrics(Collector):
+    """What the event loop of a server has to do. A scrape comes on a thread of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus-client at every scrape."""
+        yield GaugeMetricFamily(
+            "sensorium_rpc_tasks",
+            "Tasks of the event loop: one for each call, and those of the process itself.",
+            value=len(asyncio.all_tasks(self._loop)),
+        )
 
 
 class MetricsServer:

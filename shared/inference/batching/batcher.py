@@ -19,7 +19,6 @@ from shared.errors import (
     SensoriumError,
 )
 from shared.inference.batching.callers import Callers
-from shared.inference.batching.expiry import Expiry
 from shared.inference.batching.express import Express
 from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
@@ -33,6 +32,7 @@ from shared.inference.isolation.guard import Guard
 from shared.inference.manifest import Graph
 from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import Session
+from shared.rpc.alarm import Alarms
 from shared.rpc.caller import Priority, current_caller
 from shared.rpc.deadline import Deadline
 from shared.rpc.report import current_report
@@ -87,7 +87,7 @@ class Batcher:
         self._shapes = ShapeRule(graph, name=name, max_batch_size=max_batch_size)
         self._model, self._version = model or name, version
         self._loop = asyncio.get_running_loop()
-        self._expiry = Expiry(self._loop, self._expire)
+        self._alarms = Alarms(self._loop, self._expire)
         self._limits = Limits(
             max_rows=max(max_batch_size, 1),
             max_cost=graph.batching.max_cost or math.inf,
@@ -209,7 +209,7 @@ class Batcher:
             self._express.add(item)
         else:
             self._enter(item)
-            self._expiry.add(item)
+            self._alarms.set(item.deadline_s, item)
         try:
             answer = await item.future
         except asyncio.CancelledError:
@@ -218,7 +218,7 @@ class Batcher:
                 self._leave(item, Failure.CANCELLED)
             raise
         finally:
-            self._expiry.remove(item)
+            self._alarms.clear(item.deadline_s, item)
         if (report := current_report()) is not None:
             report.add(
                 answer.queue_s,
@@ -251,7 +251,7 @@ class Batcher:
         """Let an item in that was to run on the event loop and failed there."""
         with self._room.changed:
             self._room.add(item)
-        self._expiry.add(item)
+        self._alarms.set(item.deadline_s, item)
 
     def _find_refusal(self, item: Item) -> SensoriumError | None:
         """Why an item cannot be let in."""

@@ -3,76 +3,104 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import math
 import time
+import weakref
 
-from shared.rpc.alarm import Alarms, alarms_of
+from shared.rpc.alarm import Alarms
 from tests.support.waiting import within
 
 
-class Sleeper:
-    """Notes when it rang."""
+class Bell:
+    """Rings for names, and waits until all have rung that are awaited."""
 
-    def __init__(self, rung: list[tuple[str, float]], name: str) -> None:
-        self.rung, self.name = rung, name
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, *awaited: str) -> None:
+        self.rung: dict[str, float] = {}
+        self._awaited = set(awaited)
+        self._done = asyncio.Event()
+        self.alarms: Alarms[str] = Alarms(asyncio.get_running_loop(), self._ring)
 
-    def ring(self) -> None:
-        self.rung.append((self.name, time.monotonic()))
-        self.done.set_result(None)
+    def _ring(self, name: str) -> None:
+        self.rung[name] = time.monotonic()
+        if self._awaited <= self.rung.keys():
+            self._done.set()
+
+    async def wait(self) -> None:
+        await within(self._done.wait())
 
 
-async def test_they_ring_in_order_and_at_most_a_tick_late() -> None:
-    alarms = Alarms(asyncio.get_running_loop())
-    rung: list[tuple[str, float]] = []
+async def test_they_ring_in_order_and_never_early() -> None:
+    names = [str(number) for number in range(1, 40, 3)]
+    bell = Bell(*names)
     start_s = time.monotonic()
-    late, early = Sleeper(rung, "late"), Sleeper(rung, "early")
-    alarms.set(start_s + 0.06, late)
-    alarms.set(start_s + 0.02, early)
-    await within(early.done)
-    await within(late.done)
-    assert [name for name, _ in rung] == ["early", "late"]
-    assert rung[0][1] - start_s >= 0.02
-    assert rung[1][1] - start_s >= 0.06
+    # The last first: each of the others is due before what is set already.
+    for name in reversed(names):
+        bell.alarms.set(start_s + int(name) / 100, name)
+    await bell.wait()
+    assert list(bell.rung) == names
+    assert all(rung_s >= start_s + int(name) / 100 for name, rung_s in bell.rung.items())
 
 
 async def test_what_is_taken_back_does_not_ring() -> None:
-    alarms = Alarms(asyncio.get_running_loop())
-    rung: list[tuple[str, float]] = []
+    bell = Bell("kept")
     start_s = time.monotonic()
-    kept, gone = Sleeper(rung, "kept"), Sleeper(rung, "gone")
-    tick = alarms.set(start_s + 0.01, gone)
-    alarms.set(start_s + 0.03, kept)
-    alarms.clear(tick, gone)
-    alarms.clear(tick, gone)
-    await within(kept.done)
-    assert [name for name, _ in rung] == ["kept"]
+    bell.alarms.set(start_s + 0.01, "gone")
+    bell.alarms.set(start_s + 0.03, "kept")
+    bell.alarms.clear(start_s + 0.01, "gone")
+    bell.alarms.clear(start_s + 0.01, "gone")
+    bell.alarms.clear(start_s + 0.02, "never set")
+    await bell.wait()
+    assert list(bell.rung) == ["kept"]
 
 
 async def test_one_that_rings_may_take_back_those_of_its_tick() -> None:
-    alarms = Alarms(asyncio.get_running_loop())
-    at_s = time.monotonic() + 0.01
     rung: list[str] = []
+    done = asyncio.Event()
 
-    class Taker:
-        def __init__(self) -> None:
-            self.other: Taker | None = None
-            self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def ring(name: str) -> None:
+        rung.append(name)
+        alarms.clear(at_s, "two" if name == "one" else "one")
+        done.set()
 
-        def ring(self) -> None:
-            rung.append("rang")
-            assert self.other is not None
-            alarms.clear(tick, self.other)
-            self.other.done.cancel()
-            self.done.set_result(None)
-
-    one, two = Taker(), Taker()
-    one.other, two.other = two, one
-    tick = alarms.set(at_s, one)
-    assert alarms.set(at_s, two) == tick
-    await within(asyncio.wait([one.done, two.done]))
+    alarms: Alarms[str] = Alarms(asyncio.get_running_loop(), ring)
+    at_s = time.monotonic() + 0.01
+    alarms.set(at_s, "one")
+    alarms.set(at_s, "two")
+    await within(done.wait())
     assert len(rung) == 1
 
 
-async def test_a_loop_has_one() -> None:
-    loop = asyncio.get_running_loop()
-    assert alarms_of(loop) is alarms_of(loop)
+async def test_what_is_set_when_it_rings_rings_too() -> None:
+    bell = Bell("first", "second")
+    bell.alarms.set(time.monotonic() - 1, "first")
+    await asyncio.sleep(0)
+    bell.alarms.set(time.monotonic() + 0.01, "second")
+    await bell.wait()
+
+
+async def test_never_is_never() -> None:
+    bell = Bell("soon")
+    bell.alarms.set(math.inf, "never")
+    bell.alarms.set(time.monotonic() + 0.01, "soon")
+    await bell.wait()
+    bell.alarms.clear(math.inf, "never")
+    assert list(bell.rung) == ["soon"]
+
+
+async def test_nothing_of_the_call_is_held() -> None:
+    class Value:
+        pass
+
+    bell = Bell()
+    variable: contextvars.ContextVar[Value] = contextvars.ContextVar("variable")
+
+    def set_one() -> weakref.ref[Value]:
+        value = Value()
+        variable.set(value)
+        bell.alarms.set(time.monotonic() + 3600, "late")
+        bell.alarms.clear(time.monotonic() + 3600, "late")
+        return weakref.ref(value)
+
+    held = contextvars.copy_context().run(set_one)
+    assert held() is None
