@@ -84,8 +84,16 @@ def make_cases() -> list[Case]:
     return [
         Case("minilm/uniform", "nlp", "minilm", "embedding", "texts", [text(n) for n in alike]),
         Case("minilm/log_uniform", "nlp", "minilm", "embedding", "texts", [text(n) for n in by_size]),
-        Case(
-            "silero-vad/uniform", "speech", "silero-vad", "probability", "clips", [clip(n) for n in seconds]
+        *(
+            Case(
+                f"silero-vad/{kind}",
+                "speech",
+                "silero-vad",
+                "probability",
+                "clips",
+                [clip(n) for n in lengths],
+            )
+            for kind, lengths in seconds.items()
         ),
     ]
 

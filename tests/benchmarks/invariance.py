@@ -91,7 +91,7 @@ async def make_known(
     exact = True
     for _ in range(INPUTS):
         inputs = vary(values, rng)
-        answer = await within(graph.batcher.submit(inputs, (), Deadline.after(60)), 60.0)
+        answer = await within(graph.batcher.submit(inputs, (), Deadline.after(ROUND_S)), 60.0)
         exported = plain.run(names, dict(inputs))
         exact &= all(
             np.array_equal(answer.outputs[name], array) for name, array in zip(names, exported, strict=True)
@@ -144,7 +144,7 @@ async def group(
             progress[0].advance(progress[1], done - seen)
             seen = done
             index = int(rng.integers(len(known)))
-            answer = await batcher.submit(known[index].inputs, (), Deadline.after(60))
+            answer = await batcher.submit(known[index].inputs, (), Deadline.after(ROUND_S))
             findings.by_rows[answer.batch_size] += 1
             check(answer.outputs, index, known, findings)
             for _ in range(int(rng.integers(3))):
