@@ -1,7 +1,7 @@
 """What is left behind: memory after 300,000 calls, and tasks, slots and bytes after callers who went away.
 
 One replica of the text service with a tiny model beside the pulled ones, logs and metrics on. Memory is resident memory of
-its process. One call in fifty is a typed one that embeds texts, the others run the tiny model over the Open Inference
+its process. One call in two hundred is a typed one that embeds texts, the others run the tiny model over the Open Inference
 Protocol. The callers who leave cancel at a random moment of a call that would be answered.
 """
 
@@ -35,10 +35,10 @@ from tests.shared.inference.graphs import draft_of, entry_of, linear
 from tests.support.service_process import loaded, started
 from tests.support.waiting import within
 
-CALLS, WARM_UP, CANCELS = 30_000, 6_000, 300
+CALLS, WARM_UP, CANCELS = 300_000, 30_000, 1_000
 CALLERS = 32
 # Typed calls cost a hundred times as much as the others.
-TYPED_SHARE = 0.02
+TYPED_SHARE = 0.005
 GROWTH_MB = 5.0
 START_S, CALL_S, ROUND_S = 90.0, 30.0, 600.0
 # What a slot that is free says of itself.
