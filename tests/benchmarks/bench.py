@@ -15,7 +15,17 @@ from tests.benchmarks.report import Row, describe_machine, publish
 from tests.mesh.running import ROOT
 
 # In the order in which they run; those that need a calm machine most come first.
-TOPICS = ("efficientnet", "tiny", "swap", "overload", "deadlines", "batching", "invariance", "soak")
+TOPICS = (
+    "efficientnet",
+    "tiny",
+    "swap",
+    "overload",
+    "deadlines",
+    "batching",
+    "invariance",
+    "soak",
+    "isolation",
+)
 REPORT = ROOT / ".bench/bench.json"
 
 
