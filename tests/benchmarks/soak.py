@@ -147,7 +147,7 @@ async def call_many(replica: Soaked, calls: int) -> None:
 
 
 async def leave_early(replica: Soaked, calls: int, seed: int) -> int:
-    """So many calls, each cancelled at a random moment of the time that it would take. Gives how many were."""
+    """So many calls, each cancelled at a random moment of the time that it would take. Gives how many were not done yet."""
     chance = random.Random(seed)
     message = inference_pb2.ModelInferRequest.FromString(make_request())
     text = nlp_service_pb2.EmbedTextRequest(texts=["A sentence that nobody waits for."] * 4)
@@ -155,7 +155,7 @@ async def leave_early(replica: Soaked, calls: int, seed: int) -> int:
         (lambda: replica.tensors.ModelInfer(message, timeout=CALL_S), 0.005),
         (lambda: replica.texts.EmbedText(text, timeout=CALL_S), 0.1),
     ]
-    cancelled = 0
+    cancelled, left = 0, calls
 
     async def leave() -> None:
         nonlocal cancelled
@@ -167,11 +167,13 @@ async def leave_early(replica: Soaked, calls: int, seed: int) -> int:
         with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
             await call
 
-    async def leave_often(count: int) -> None:
-        for _ in range(count):
+    async def leave_often() -> None:
+        nonlocal left
+        while left:
+            left -= 1
             await leave()
 
-    await within(asyncio.gather(*(leave_often(calls // CALLERS + 1) for _ in range(CALLERS))), ROUND_S)
+    await within(asyncio.gather(*(leave_often() for _ in range(CALLERS))), ROUND_S)
     return cancelled
 
 
@@ -193,7 +195,8 @@ async def soak(folder: Path) -> list[Row]:
         task = progress.add_task("soaking", total=CALLS + WARM_UP)
         async with soaking(folder) as replica:
             await call_many(replica, WARM_UP)
-            await leave_early(replica, CALLERS, seed=0)
+            # The texts of so many callers at once make larger batches than those above.
+            await leave_early(replica, CANCELS // 2, seed=0)
             progress.advance(task, WARM_UP)
             before_mb, peaks = replica.resident_mb(), []
             for _ in range(10):
