@@ -128,7 +128,11 @@ def make_plan(
         ),
         scopes=tuple(
             dict.fromkeys(
-                [*(service.required_scope for service in services.values()), file.mesh.mesh_scope, "admin"]
+                [
+                    *(service.required_scope for service in services.values()),
+                    file.mesh.mesh_scope,
+                    file.mesh.admin_scope,
+                ]
             )
         ),
     )

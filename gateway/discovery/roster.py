@@ -150,7 +150,7 @@ class Roster:
             state = State.STARTING
         # Another process at the same address has to be taken into rotation anew.
         same = replica.report.instance_id == report.instance_id
-        rotation = replica.rotation if state is State.READY and same else Rotation()
+        rotation = replica.rotation if same else Rotation()
         self._put(replace(replica, state=state, reason="", report=report, heard=True, rotation=rotation))
 
     def lose(self, service: str, endpoint: str, reason: str) -> None:
@@ -161,10 +161,10 @@ class Roster:
                 replace(replica, state=State.UNREACHABLE, reason=reason, heard=True, rotation=Rotation())
             )
 
-    def rotate(self, service: str, endpoint: str, rotation: Rotation) -> None:
-        """Takes what the data plane does with a replica; nothing if the replica does not say that it is ready."""
-        replica = self._replicas.get((service, endpoint))
-        if replica is not None and replica.state is State.READY:
+    def rotate(self, of: Replica, rotation: Rotation) -> None:
+        """Takes what the data plane does with a replica; nothing if that is another process by now."""
+        replica = self._replicas.get((of.service, of.endpoint))
+        if replica is not None and replica.heard and replica.report.instance_id == of.report.instance_id:
             self._put(replace(replica, rotation=rotation))
 
     async def changes(self) -> AsyncIterator[tuple[Replica, ...]]:

@@ -67,18 +67,16 @@ class RotationWatch:
         routes = versions.get(routes_path(self._folder))
         routed = routes is not None and loaded.get(f"http.mesh.rds.{ROUTES}") == routes
         for replica in replicas:
-            if replica.state is not State.READY:
-                continue
             endpoints = versions.get(endpoints_path(self._folder, replica.service))
             current = routed and loaded.get(f"cluster.{replica.service}") == endpoints
             ill = hosts.get(replica.service, {}).get(parse_address(replica.endpoint), "")
-            if ill is None:
-                models = frozenset(f"{one.name}@{one.version}" for one in replica.ready_models)
+            if ill is not None:
+                self._roster.rotate(replica, Rotation(reason=ill))
+            elif current:
                 # While it reads the new files, the old ones hold.
-                if current:
-                    self._roster.rotate(replica.service, replica.endpoint, Rotation(models))
-            else:
-                self._roster.rotate(replica.service, replica.endpoint, Rotation(reason=ill))
+                models = frozenset(f"{one.name}@{one.version}" for one in replica.ready_models)
+                ready = replica.state is State.READY
+                self._roster.rotate(replica, Rotation(models) if ready else Rotation())
 
 
 def read_versions(stats: str) -> Mapping[str, str]:

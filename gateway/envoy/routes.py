@@ -141,7 +141,11 @@ def _typed_routes(
 def _inference_routes(
     mesh: Mesh, service: Service, methods: Sequence[Method], catalog: Catalog
 ) -> Iterator[Json]:
-    """Where a version is named that some replicas lack, it decides too; where all have the same ones, they know best."""
+    """Where a version is named that some replicas lack, it decides too; where all have the same ones, they know best.
+
+    Who names no version gets the default one of the replica he comes to: while replicas follow one another to a new
+    version, that is now the old one, now the new one.
+    """
     for named in _kinds(method for method in methods if method.model_field):
         paths = _paths(methods, named)
         versioned = sorted(catalog.split_versions(service.name)) if named[0].version_field else []

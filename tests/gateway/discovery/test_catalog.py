@@ -162,13 +162,15 @@ def test_what_the_data_plane_does_ends_with_the_process() -> None:
     roster.insert("vision", "a:1")
     first, second = (Report(service="vision", instance_id=name) for name in ("first", "second"))
     taken = Rotation(frozenset())
-    roster.rotate("vision", "a:1", taken)
-    assert roster.of("vision")[0].rotation == Rotation()  # it never said that it is ready
     roster.report("vision", "a:1", first)
-    roster.rotate("vision", "a:1", taken)
+    (old,) = roster.of("vision")
+    roster.rotate(old, taken)
     assert roster.of("vision")[0].rotation == taken
     roster.report("vision", "a:1", second)
     assert roster.of("vision")[0].rotation == Rotation()
-    roster.rotate("vision", "a:1", taken)
+    # What is heard late of the process before it is not about this one.
+    roster.rotate(old, taken)
+    assert roster.of("vision")[0].rotation == Rotation()
+    roster.rotate(roster.of("vision")[0], taken)
     roster.lose("vision", "a:1", "refused")
     assert roster.of("vision")[0].rotation == Rotation()
