@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,11 @@ from shared.rpc.server import Server
 from shared.settings import load
 from shared.telemetry import logging
 
+# Objects that must have been added before the garbage collector looks at the young ones, and how often it then looks at
+# older ones. Calls in flight are hundreds of objects that reference counting frees by itself: with Python's 700 the
+# collector went over them every 25 calls, a fifteenth of all CPU time of a replica under small calls.
+_COLLECT_EVERY = (20_000, 10, 10)
+
 
 def run(build: Callable[[], Awaitable[Server]]) -> None:
     """Builds a server, starts it, and serves until SIGTERM or SIGINT. Never returns otherwise than by
@@ -24,6 +30,7 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
     a background task began.
     """
     free_large_blocks_at_once()
+    gc.set_threshold(*_COLLECT_EVERY)
     try:
         settings = load(logging.LogSettings, "log")
         logging.configure(settings.level, settings.format == "json", calls_per_s=settings.calls_per_s)
