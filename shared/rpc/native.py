@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -247,6 +248,10 @@ class NativeServer:
                         left.left = True
                         if left.task is not None:
                             left.task.cancel()
+                            # A task that has not begun ends without a step, so that nothing in it could forget the call.
+                            coroutine = left.task.get_coro()
+                            if iscoroutine(coroutine) and getcoroutinestate(coroutine) == CORO_CREATED:
+                                del calls[call_id]
                     continue
                 if self._stopping:
                     front.fail(call_id, grpc.StatusCode.UNAVAILABLE.value[0], "the server is stopping")
