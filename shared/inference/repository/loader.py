@@ -139,18 +139,20 @@ class Loader:
         inputs = loaded.golden_inputs
         if not warm:
             return model, inputs
+        done = False
         try:
             await self.run(self._warm_up, model, inputs)
             rpcs = {model.artifact.task, *list_defaults(self._catalog, model.artifact.name)}
             for part in self.parts:
                 if part.rpc in rpcs:
                     await part.prepare(model)
-        except BaseException:
-            # Cancelled, too: its threads would stay.
-            ending = Retirement(model)
-            ending.cut()
-            await ending.end(0.0)
-            raise
+            done = True
+        finally:
+            # Refused or cancelled, its threads would stay.
+            if not done:
+                ending = Retirement(model)
+                ending.cut()
+                await ending.end(0.0)
         return model, inputs
 
     # On a thread.
