@@ -120,7 +120,11 @@ def collect(folder: Path, patience_s: float = 0.0) -> Iterator[Crash]:
         OSError: the folder cannot be read or written.
     """
     for path in sorted(folder.glob(f"*{_MARKER}")):
-        with path.open("r+b") as stream:
+        try:
+            stream = path.open("r+b")
+        except FileNotFoundError:
+            continue  # its process has just ended by itself
+        with stream:
             if not _lock(stream, path, patience_s):
                 continue  # its process lives
             if (crash := _read(path)) is not None:
@@ -135,11 +139,18 @@ def _lock(stream: BinaryIO, path: Path, patience_s: float) -> bool:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= ends_s or not path.with_suffix(_TRACE).stat().st_size:
+            if time.monotonic() >= ends_s or not _has_trace(path):
                 return False
             time.sleep(_DYING_S)
         else:
             return True
+
+
+def _has_trace(path: Path) -> bool:
+    try:
+        return path.with_suffix(_TRACE).stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def find_crash(folder: Path, pid: int) -> Crash | None:
