@@ -41,6 +41,7 @@ PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
 _REPLICA_PUSHBACK_TRAILER = "x-sensorium-retry-pushback-ms"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
+REPORT_IN_HEADERS = "sensorium.report_in_headers"
 CORS = "envoy.filters.http.cors"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -267,46 +268,22 @@ def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json
 
 
 def _report_in_headers() -> Json:
-    """JSON has no trailers that clients would read: what they say goes into headers. Does not run for gRPC at all."""
+    """JSON has no trailers that clients would read: what they say goes into headers. Only the route of JSON has it run."""
     lines = "\n".join(f'  "{name}",' for name in REPORT_TRAILERS)
     code = f"local NAMES = {{\n{lines}\n}}\n{REPORT.read_text()}"
-    is_grpc: Json = {
-        "single_predicate": {
-            "input": {
-                "name": "face",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
-                    "header_name": FACE_HEADER,
-                },
-            },
-            "value_match": {"prefix": "application/grpc"},
-        }
-    }
-    action: Json = {
-        "name": "run",
-        "typed_config": {
-            "@type": f"{_HTTP}.composite.v3.ExecuteFilterAction",
-            "typed_config": {
-                "name": "envoy.filters.http.lua",
-                "typed_config": {
-                    "@type": f"{_HTTP}.lua.v3.Lua",
-                    "default_source_code": {"inline_string": code},
-                },
-            },
-        },
-    }
-    matchers = [{"predicate": {"not_matcher": is_grpc}, "on_match": {"action": action}}]
     return {
-        "name": "sensorium.report_in_headers",
+        "name": REPORT_IN_HEADERS,
+        "disabled": True,
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-            "extension_config": {
-                "name": "composite",
-                "typed_config": {"@type": f"{_HTTP}.composite.v3.Composite"},
-            },
-            "xds_matcher": {"matcher_list": {"matchers": matchers}},
+            "@type": f"{_HTTP}.lua.v3.Lua",
+            "default_source_code": {"inline_string": code},
         },
     }
+
+
+def enable() -> Json:
+    """Per-route setting that has a filter run which does not do so otherwise."""
+    return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
 
 
 def _trailers() -> Json:

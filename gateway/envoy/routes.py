@@ -26,9 +26,11 @@ from gateway.envoy.filters import (
     CORS,
     MODEL_HEADER,
     RBAC_BY_MODEL,
+    REPORT_IN_HEADERS,
     VERSION_HEADER,
     allow,
     allow_origins,
+    enable,
     open_services,
 )
 from gateway.envoy.listener import ROUTES, longest_s, longest_stream_s
@@ -59,7 +61,9 @@ def render_routes(mesh: Mesh, contract: Contract, catalog: Catalog) -> Json:
     routes.append(_to_control({"prefix": "/"}, None, longest_s(mesh)))
     # Until it was made gRPC a request in JSON has this route, and with it the CORS rules; JSON for no method does not pass
     # the transcoder.
-    routes.append({**_to_control({"prefix": "/"}, None, longest_s(mesh)), "match": {"prefix": "/"}})
+    json = _to_control({"prefix": "/"}, None, longest_s(mesh))
+    settings = {RBAC_BY_MODEL: allow(None), REPORT_IN_HEADERS: enable()}
+    routes.append({**json, "match": {"prefix": "/"}, "typed_per_filter_config": settings})
     host: Json = {
         "name": "mesh",
         "domains": ["*"],
