@@ -70,6 +70,7 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    foreign.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [foreign]
     request_log.configure(_LEVELS[level], json=json, stream=stream, calls_per_s=calls_per_s)
@@ -97,6 +98,12 @@ def set_level(level: str) -> None:
 def get_logger(room: str) -> Any:
     """The logger of one room, e.g. `rpc`. Its methods take an event (a constant text) and keyword values."""
     return structlog.get_logger(room=room)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for grpcio's stack of a reply that could not be sent, since its client had left: the call's own line says so."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
 def _add_correlation(logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -10,6 +10,7 @@ with its status. A message that cannot be read as one ends the stream, after the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -19,6 +20,9 @@ from shared.errors import DeadlineExceeded, SensoriumError, let_go
 from shared.inference.oip.message import InferMessage, InferRequest
 from shared.rpc.deadline import Deadline
 from shared.rpc.gate import Gate
+from shared.telemetry.logging import get_logger
+
+_log = get_logger("inference")
 
 Answer: TypeAlias = Callable[[InferRequest], Awaitable[pb.ModelInferResponse]]
 
@@ -33,6 +37,9 @@ _STATUS = "status"
 MAX_MESSAGES = 64
 # And bytes of them, so that messages of the largest size come two at a time.
 MAX_BYTES = 64 * 1024 * 1024
+# Seconds for which a client may leave a reply lying that is ready. The native front does not tell of one that has left while
+# both directions stood still, and what its stream holds would be held for ever.
+MAX_UNREAD_S = 60.0
 
 _Reply: TypeAlias = "asyncio.Task[pb.ModelStreamInferResponse]"
 
@@ -40,7 +47,8 @@ _Reply: TypeAlias = "asyncio.Task[pb.ModelStreamInferResponse]"
 class Stream:
     """One stream, which ends at its deadline. `answer` is called for every message, up to `max_messages` at a time.
 
-    Once its `gate` closes it takes no more messages, and ends when those it has are answered.
+    Once its `gate` closes it takes no more messages, and ends when those it has are answered. Its call is cancelled when
+    its client leaves a reply lying for `max_unread_s`.
     """
 
     def __init__(
@@ -52,12 +60,16 @@ class Stream:
         strict: bool = False,
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
+        max_unread_s: float = MAX_UNREAD_S,
     ) -> None:
         self._answer = answer
         self._deadline = deadline
         self._gate = gate
         self._strict = strict
         self._max_messages, self._max_bytes = max_messages, max_bytes
+        self._max_unread_s = max_unread_s
+        # When the reply was ready that waits to be sent.
+        self._unread_since_s: float | None = None
         # Taken in and not yet sent.
         self._messages = self._bytes = 0
         self._room = asyncio.Event()
@@ -75,7 +87,8 @@ class Stream:
             Unavailable: the server drains.
         """
         reading = asyncio.create_task(self._read(messages))
-        left: list[asyncio.Task[Any]] = [reading]
+        watching = asyncio.create_task(self._watch(asyncio.current_task()))
+        left: list[asyncio.Task[Any]] = [reading, watching]
         if self._gate is not None:
             left.append(asyncio.create_task(_stop_reading(reading, self._gate)))
         held = len(left)
@@ -83,7 +96,10 @@ class Stream:
             while (taken := await self._replies.get()) is not None:
                 reply, n_bytes = taken
                 left[held:] = [reply]
-                yield await reply
+                answered = await reply
+                self._unread_since_s = time.monotonic()
+                yield answered
+                self._unread_since_s = None
                 # Only here it is known to be on its way: a client that does not read its replies gets no more work done.
                 self._messages -= 1
                 self._bytes -= n_bytes
@@ -98,6 +114,16 @@ class Stream:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+    async def _watch(self, call: asyncio.Task[Any] | None) -> None:
+        """Cancels the call whose client does not take its replies."""
+        while True:
+            await asyncio.sleep(self._max_unread_s / 2)
+            since_s = self._unread_since_s
+            if call is not None and since_s is not None and time.monotonic() - since_s > self._max_unread_s:
+                _log.warning("stream ended, its client reads no replies", after_s=self._max_unread_s)
+                call.cancel()
+                return
 
     async def _read(self, messages: AsyncIterator[InferRequest]) -> None:
         """Takes messages in as long as there is room, until the client has sent its last."""

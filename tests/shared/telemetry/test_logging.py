@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from grpc._cython.cygrpc import ExecuteBatchError
 
 from shared.telemetry import logging, request_log
 from shared.telemetry.correlation import Correlation, set_correlation
@@ -78,6 +79,17 @@ def test_foreign_warnings_come_out_the_same_way(out: io.StringIO) -> None:
     standard.getLogger("uvicorn").info("chatter")
     (line,) = read(out)
     assert (line["event"], line["room"], line["level"]) == ("odd thing", "uvicorn", "warning")
+
+
+def test_grpcio_tells_nothing_of_clients_that_left(out: io.StringIO) -> None:
+    logger = standard.getLogger("grpc._cython.cygrpc")
+    for error in (ExecuteBatchError("execute_batch"), ValueError("odd")):
+        try:
+            raise error
+        except (ExecuteBatchError, ValueError):
+            logger.exception("raised in core")
+    (line,) = read(out)
+    assert "ValueError: odd" in line["exception"]
 
 
 def test_the_line_of_a_call_is_like_any_other(out: io.StringIO) -> None:

@@ -320,3 +320,46 @@ async def test_a_failure_while_reading_comes_after_the_replies() -> None:
     assert (await within(first)).infer_response.id == "0"
     with pytest.raises(InvalidArgument):
         await take(replies)
+
+
+async def test_a_client_that_does_not_take_its_replies_is_given_up() -> None:
+    ended = asyncio.Event()
+
+    async def send() -> AsyncIterator[InferRequest]:
+        try:
+            while True:
+                yield pb.ModelInferRequest()
+        finally:
+            ended.set()
+
+    async def answer(_: InferRequest) -> pb.ModelInferResponse:
+        return pb.ModelInferResponse()
+
+    async def read_one() -> None:
+        async with aclosing(Stream(answer, NEVER, max_unread_s=0.05).serve(send())) as replies:
+            await anext(replies)
+            await asyncio.Event().wait()
+
+    reading = asyncio.create_task(read_one())
+    await within(asyncio.wait([reading]))
+    assert reading.cancelled()
+    await within(ended.wait())
+
+
+async def test_a_client_that_sends_nothing_for_long_is_not_given_up() -> None:
+    asked = asyncio.Event()
+
+    async def send() -> AsyncIterator[InferRequest]:
+        yield pb.ModelInferRequest(id="first")
+        await asked.wait()
+        yield pb.ModelInferRequest(id="second")
+
+    async def answer(message: InferRequest) -> pb.ModelInferResponse:
+        assert isinstance(message, pb.ModelInferRequest)
+        return pb.ModelInferResponse(id=message.id)
+
+    async with aclosing(Stream(answer, NEVER, max_unread_s=0.01).serve(send())) as replies:
+        first = await take(replies)
+        second = asyncio.ensure_future(anext(replies))
+        asyncio.get_running_loop().call_later(0.05, asked.set)
+        assert [first.infer_response.id, (await within(second)).infer_response.id] == ["first", "second"]
