@@ -166,7 +166,7 @@ def read_artifact(folder: Path) -> Artifact:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{MANIFEST}: {where}: {first['msg']}, got {first['input']!r:.100}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{MANIFEST} is not JSON: {error}") from error
     check_manifest(manifest)
     for field_name, expected, got in (

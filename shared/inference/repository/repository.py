@@ -248,7 +248,12 @@ class Repository:
 
     async def _find_on_disk(self, name: str, version: str) -> Shelf:
         """The shelf of a model after a fresh look at the disk."""
-        found = await asyncio.to_thread(scan, self._models_dir)
+        try:
+            found = await asyncio.to_thread(scan, self._models_dir)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the models' folder cannot be read: {error.strerror}", fix="mend it and load the model again"
+            ) from error
         bare = name.removeprefix(f"{self.service}/")
         if self._note({bare: found.get(bare, {})} if bare in {*found, *self._shelves} else {}):
             self._change()

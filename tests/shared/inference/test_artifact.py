@@ -147,7 +147,12 @@ def test_a_manifest_that_is_wrong_names_the_field(
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("{", "is not JSON"), ("[]", r"artifact\.json: "), (None, r"artifact\.json is missing")],
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", r"artifact\.json: "),
+        (None, r"artifact\.json is missing"),
+    ],
 )
 def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path, content: str | None, expected: str) -> None:
     folder = tmp_path / "line" / "1"
