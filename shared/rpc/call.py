@@ -54,7 +54,7 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 PUSHBACK_TRAILERS = {"native": "x-sensorium-retry-pushback-ms", "grpcio": "grpc-retry-pushback-ms"}
 REQUEST_ID_HEADER = "x-request-id"
 TRACEPARENT_HEADER = "traceparent"
-_HEADERS = frozenset(
+HEADERS = frozenset(
     (
         REQUEST_ID_HEADER,
         TRACEPARENT_HEADER,
@@ -150,7 +150,7 @@ class Call:
         """
         context = self._context
         # A call that comes without a gateway brings hardly any of these.
-        sent = {key: value for key, value in context.invocation_metadata() if key in _HEADERS}
+        sent = {key: value for key, value in context.invocation_metadata() if key in HEADERS}
         request_id = sent.get(REQUEST_ID_HEADER)
         self.correlation = correlation = Correlation(
             accept_request_id(request_id) if request_id else new_request_id(),
@@ -160,6 +160,9 @@ class Call:
         method = self.method
         if method.infrastructure:
             return
+        # It was tried on the short way, see `quick.py`.
+        if (refusal := getattr(context, "refusal", None)) is not None:
+            raise refusal
         remaining_s, started_s = context.time_remaining(), self.started_s
         stamp = sent.get(DEADLINE_HEADER, "")
         if payload is None:

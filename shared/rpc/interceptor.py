@@ -53,6 +53,7 @@ class Registry:
     def __init__(self, server: grpc.aio.Server, make_method: Callable[[str, str], Method]) -> None:
         self._server = server
         self._make_method = make_method
+        self._methods: dict[tuple[str, str], Method] = {}
         self.services: list[str] = []
         self._generic: list[grpc.GenericRpcHandler[Any, Any]] = []
 
@@ -61,13 +62,17 @@ class Registry:
     ) -> None:
         """Called by generated code with the methods of one service."""
         self.services.append(service_name)
-        self._server.add_registered_method_handlers(  # type: ignore[attr-defined]
-            service_name,
-            {
-                name: intercept(self._make_method(service_name, name), handler)
-                for name, handler in method_handlers.items()
-            },
-        )
+        surrounded = {}
+        for name, handler in method_handlers.items():
+            method = self._methods[service_name, name] = self._make_method(service_name, name)
+            surrounded[name] = intercept(method, handler)
+        self._server.add_registered_method_handlers(service_name, surrounded)  # type: ignore[attr-defined]
+
+    def add_shortcut(self, service_name: str, name: str, shortcut: Any) -> None:
+        """Offers a `quick.Shortcut` for a unary method that is registered already; fronts without such a way ignore it."""
+        add = getattr(self._server, "add_shortcut", None)
+        if add is not None:
+            add(self._methods[service_name, name], shortcut)
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]

@@ -117,13 +117,24 @@ class RequestLog:
         self._tail = f',"level":"{level}","request_id":"'
 
     def write(self, code: str, duration_s: float, correlation: Correlation) -> None:
-        """Writes the line of one ended call. The request id must be one that `accept_request_id` let through."""
+        """Writes the line of one ended call, or passes over it. The request id must be one that `accept_request_id` let
+        through.
+        """
+        if code == "OK" and self.passes_over(duration_s):
+            return
+        self.write_line(code, duration_s, correlation)
+
+    def passes_over(self, duration_s: float) -> bool:
+        """Whether a call that ended well gets no line; it is counted, so ask once."""
+        sink = _sink
+        return self._number < sink.threshold or (duration_s < _SLOW_S and sink.skips(time.time()))
+
+    def write_line(self, code: str, duration_s: float, correlation: Correlation) -> None:
+        """As `write`, for a call that is not passed over."""
         sink = _sink
         if self._number < sink.threshold:
             return
         now_s = time.time()
-        if code == "OK" and duration_s < _SLOW_S and sink.skips(now_s):
-            return
         skipped, sink.skipped = sink.skipped, 0
         trace = correlation.trace
         if not sink.json:

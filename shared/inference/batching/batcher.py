@@ -24,9 +24,9 @@ from shared.inference.batching.instance import Instance, Told
 from shared.inference.batching.pace import Pace
 from shared.inference.batching.queue import Limits, Queue
 from shared.inference.batching.room import Room
-from shared.inference.batching.shape import ShapeRule
+from shared.inference.batching.shape import Shape, ShapeRule
 from shared.inference.batching.statistics import Failure, Statistics
-from shared.inference.batching.waiting import Answer, Item, Load
+from shared.inference.batching.waiting import Answer, Item, Load, Promise
 from shared.inference.datatypes import Array
 from shared.inference.isolation.guard import Guard
 from shared.inference.manifest import Graph
@@ -35,7 +35,7 @@ from shared.inference.session.session import Session
 from shared.rpc.alarm import Alarms
 from shared.rpc.caller import Priority, current_caller
 from shared.rpc.deadline import Deadline
-from shared.rpc.report import current_report
+from shared.rpc.report import Report, current_report
 
 __all__ = ["Answer", "Batcher", "Load"]
 
@@ -195,41 +195,84 @@ class Batcher:
         caller = current_caller()
         wanted = tuple(outputs) or self._outputs
         arrays = tuple([inputs[name] for name in self._inputs])
+        future: asyncio.Future[Answer] = self._loop.create_future()
         item = Item(
             arrays,
             wanted,
             self._shapes.measure(inputs, arrays, wanted),
             deadline=deadline,
-            future=self._loop.create_future(),
+            future=future,
             queued_ns=time.monotonic_ns(),
             principal=caller.principal,
             priority=caller.priority if priority is None or priority < caller.priority else priority,
         )
-        if self._express.takes(item):
+        if self._express.takes(item.rows):
             self._express.add(item)
         else:
             self._enter(item)
             self._alarms.set(item.deadline_s, item)
         try:
-            answer = await item.future
+            answer = await future
         except asyncio.CancelledError:
             # Cancelled after the answer was set, there is nothing left to leave.
-            if item.future.cancelled():
+            if future.cancelled():
                 self._leave(item, Failure.CANCELLED)
             raise
         finally:
             self._alarms.clear(item.deadline_s, item)
         if (report := current_report()) is not None:
-            report.add(
-                answer.queue_s,
-                answer.batch_s,
-                answer.compute_s,
-                answer.batch_size,
-                self._model,
-                self._version,
-                share=answer.share,
-            )
+            self.report(answer, report)
         return answer
+
+    def measure(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Shape:
+        """What an item of such tensors is to the queue, for `begin`.
+
+        Raises:
+            InvalidArgument: more rows than `max_batch_size`, unequal rows or lengths.
+        """
+        arrays = tuple([inputs[name] for name in self._inputs])
+        return self._shapes.measure(inputs, arrays, tuple(outputs) or self._outputs)
+
+    def begin(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        shape: Shape,
+        deadline: Deadline,
+        principal: str,
+        promise: Promise,
+    ) -> None:
+        """As `submit` on behalf of somebody who does not wait in a task, for an item that `takes_express`. `shape` is what
+        `measure` said of such tensors. `promise` is kept on the event loop, in one of its next turns.
+        """
+        self._express.add(
+            Item(
+                tuple([inputs[name] for name in self._inputs]),
+                tuple(outputs) or self._outputs,
+                shape,
+                deadline=deadline,
+                future=promise,
+                queued_ns=time.monotonic_ns(),
+                principal=principal,
+                priority=Priority.INTERACTIVE,
+            )
+        )
+
+    def takes_express(self, shape: Shape) -> bool:
+        """Whether such an item would be run on the event loop now."""
+        return self._express.takes(shape[0])
+
+    def report(self, answer: Answer, report: Report) -> None:
+        """Count an answer in a call's report."""
+        report.add(
+            answer.queue_s,
+            answer.batch_s,
+            answer.compute_s,
+            answer.batch_size,
+            self._model,
+            self._version,
+            share=answer.share,
+        )
 
     async def close(self) -> None:
         """Refuse who waits, who runs and who comes, end the runs at work early, and wait for the threads' end."""

@@ -57,11 +57,11 @@ class Express:
         self._items: list[Item] = []
         self._runs = self._strikes = 0
 
-    def takes(self, item: Item) -> bool:
-        """Whether an item is to run here: it is small, and nobody waits or runs, before whom it would go."""
+    def takes(self, rows: int) -> bool:
+        """Whether an item of so many rows is to run here: nobody waits or runs, before whom it would go."""
         room = self._room
         # Only this thread lets items in, so that an empty queue stays so.
-        return item.rows <= self.rows and not room.running and not len(room.queue) and not room.closed
+        return rows <= self.rows and not room.running and not len(room.queue) and not room.closed
 
     def add(self, item: Item) -> None:
         """Run an item, with those that come before the event loop's next turn."""

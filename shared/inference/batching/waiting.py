@@ -5,15 +5,15 @@ Not here: in which order items go (`order.py`), which of them run together (`que
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from shared.inference.datatypes import Array
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
 
-__all__ = ["Answer", "Item", "Load"]
+__all__ = ["Answer", "Item", "Load", "Promise"]
 
 
 @dataclass(slots=True)
@@ -40,6 +40,19 @@ class Load:
     running: int  # items that run now
     expected_wait_s: float  # until an item that comes now, behind all others, would begin to run
     s_per_cost: float  # in batches as large as they are let to become
+
+
+class Promise(Protocol):
+    """Who waits for an item: a future of asyncio, or what stands for one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more; may be asked from any thread."""
+
+    def set_result(self, answer: Answer, /) -> None:
+        """Here it is."""
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """There will be none."""
 
 
 class Item:
@@ -71,7 +84,7 @@ class Item:
         shape: tuple[int, Hashable, int, int, float],
         *,
         deadline: Deadline,
-        future: asyncio.Future[Answer],
+        future: Promise,
         queued_ns: int,
         principal: str,
         priority: Priority,

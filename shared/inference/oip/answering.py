@@ -77,7 +77,10 @@ class Answering:
             plan = layout.known = face.plan(request, message.raw)
         if plan is None:
             return await self.answer(message, deadline)
-        answer = await graph.infer(plan.read(message.raw), plan.outputs, deadline)
+        inputs = plan.read(message.raw)
+        answer = await graph.infer(inputs, plan.outputs, deadline)
+        if plan.shape is None and graph.cache is None:
+            plan.shape = graph.batcher.measure(inputs, plan.outputs)
         return plan.write(answer)
 
     async def answer(self, message: InferRequest, deadline: Deadline) -> pb.ModelInferResponse:
@@ -118,6 +121,10 @@ class Answering:
         if _is_slow(face, asked, answer):
             return await run_in_executor(make_infer_response, *reply)
         return make_infer_response(*reply)
+
+    def graph(self, name: str, version: str) -> ServedGraph:
+        """The graph that a request is for. Raises as `Repository.graph`."""
+        return self._repository.graph(name, version)
 
     def face(self, graph: ServedGraph) -> Face:
         """What the protocol knows of a graph."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sensorium.oip.v2 import inference_pb2 as pb
 
+from shared.inference.batching.shape import Shape
 from shared.inference.batching.waiting import Answer
 from shared.inference.datatypes import Array, encode_raw
 from shared.inference.oip.request import Asked
@@ -27,7 +28,18 @@ _MAX_HEADS = 16
 class Plan:
     """How requests of one layout are answered by one graph."""
 
-    __slots__ = ("_heads", "_id", "_inputs", "_model_name", "_types", "_version", "outputs", "owner")
+    __slots__ = (
+        "_heads",
+        "_id",
+        "_inputs",
+        "_types",
+        "_version",
+        "model_name",
+        "model_version",
+        "outputs",
+        "owner",
+        "shape",
+    )
 
     def __init__(
         self,
@@ -43,7 +55,9 @@ class Plan:
         self._inputs: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = [
             (name, array.dtype, array.shape) for name, array in asked.inputs.items()
         ]
-        self._model_name, self._id = request.model_name, request.id
+        self.model_name, self.model_version, self._id = request.model_name, request.model_version, request.id
+        # What such a request is to the queue, once one of them was answered.
+        self.shape: Shape | None = None
         self._types = types
         self._version = version
         # By the outputs' shapes: what a reply is but for their elements, and the tag and length before each of them.
@@ -74,7 +88,7 @@ class Plan:
         return b"".join(parts)
 
     def _make_heads(self, outputs: Mapping[str, Array]) -> list[bytes]:
-        reply = pb.ModelInferResponse(model_name=self._model_name, model_version=self._version, id=self._id)
+        reply = pb.ModelInferResponse(model_name=self.model_name, model_version=self._version, id=self._id)
         for name, array in outputs.items():
             reply.outputs.add(name=name, datatype=self._types[name], shape=array.shape)
         # Raw contents are the last field, and serializers write fields in their order.

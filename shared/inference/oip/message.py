@@ -64,10 +64,19 @@ def read_message(payload: bytes) -> InferRequest:
     return InferMessage(request, [source[start:end] for start, end in spans], layout)
 
 
+def find_layout(payload: bytes) -> Layout | None:
+    """The layout of a request, if it is known."""
+    return _layouts.find(payload)
+
+
 def add_to_server(servicer: pb_grpc.GRPCInferenceServiceServicer, server: Any) -> None:
-    """As the generated `add_GRPCInferenceServiceServicer_to_server`, with its requests read by `read_message`."""
+    """As the generated `add_GRPCInferenceServiceServicer_to_server`, with its requests read by `read_message`; and with the
+    shortcut of ModelInfer, if the servicer has one.
+    """
     registrar: Any = _Registrar(server)
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, registrar)
+    if (shortcut := getattr(servicer, "shortcut", None)) is not None:
+        server.add_shortcut("inference.GRPCInferenceService", "ModelInfer", shortcut)
 
 
 class _Registrar:

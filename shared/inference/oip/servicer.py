@@ -25,6 +25,7 @@ from shared.inference.oip.log_settings import change_log_settings, read_log_sett
 from shared.inference.oip.message import InferMessage, InferRequest
 from shared.inference.oip.not_offered import NotOffered
 from shared.inference.oip.reply import make_index, make_metadata
+from shared.inference.oip.shortcut import InferShortcut
 from shared.inference.oip.stream import STRICT_HEADER, Stream, measure
 from shared.inference.repository.repository import Repository
 from shared.rpc.admission.admission import admit_message
@@ -58,6 +59,7 @@ class InferenceServicer(NotOffered):
         self._server_name = server_name
         self._server_version = read_version() if server_version is None else server_version
         self._answering = Answering(repository)
+        self.shortcut = InferShortcut(self._answering)
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         """True: it answers."""
