@@ -195,7 +195,7 @@ class Record:
                 self._stamp = stamp
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             # Somebody else wrote it: no reason not to serve.
             _log.warning("record of blame cannot be read, nobody is quarantined by it", error=str(error))
             return {}

@@ -194,7 +194,7 @@ class CachedGraph:
             record = json.loads(self._path(_RECORD).read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.remove(f"its record cannot be read: {error}")
             return None
         if not isinstance(record, dict) or record.get("key") != self.key:

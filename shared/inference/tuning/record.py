@@ -90,6 +90,6 @@ class TunedFolder:
             return Tuned.model_validate(content)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, ValidationError, RecursionError) as error:
             _log.warning("tuned settings cannot be read", file=str(path), reason=str(error).splitlines()[0])
             return None

@@ -6,6 +6,8 @@ import multiprocessing
 import time
 from pathlib import Path
 
+import pytest
+
 from shared.inference.isolation.record import Record, Suspect, describe_quarantine
 from tests.shared.inference.isolation.aging import age
 
@@ -105,8 +107,12 @@ def test_replicas_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> No
     assert len({blame.cause for blame in blamed.blames}) == 60
 
 
-def test_a_damaged_file_blames_nobody_and_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "blame.json").write_text('{"models": {"sha256:cat": 3}}')
+@pytest.mark.parametrize(
+    "content",
+    ['{"models": {"sha256:cat": 3}}', '{"models": []}', "[" * 100_000, "", '{"models": {"sha256:cat"'],
+)
+def test_a_damaged_file_blames_nobody_and_is_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / "blame.json").write_text(content)
     record = Record(tmp_path, blame_s=DAY_S)
     assert record.find(CAT.digest) is None
     record.add([CAT], kind="crash", cause="a", reason="it crashed")
