@@ -3,8 +3,8 @@
 In one process, on one session, with one intra-op thread; every round takes both, every second round in reverse order. Each
 caller sends his next item when he has the answer to the one before. Both get the same items in the same order. MiniLM reads
 texts of 4 to 200 tokens, at random alike and as many of each order of size (short ones are the most, as in real texts);
-Silero VAD, Transcribe's first graph, hears clips of 1 to 30 s. Of those that are long and short alike the bar cannot be
-reached: filling is 46 % of a batch by count, so that 1.85 times is all there is to be won.
+Silero VAD, Transcribe's first graph, hears clips of 1 to 30 s. Where long ones are as many as short ones, filling is
+37 to 46 % of a batch by count, and leaving it out wins 1.6 to 1.85 times: that row has no bar.
 
 Transcribe's other graphs may not be batched: Moonshine's are quantised dynamically, with one scale over all that runs
 together, so that a clip's text would depend on its neighbours.
@@ -53,6 +53,7 @@ class Case:
     output: str
     unit: str
     items: Sequence[Item]
+    bar: float | None = FASTER
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def make_cases() -> list[Case]:
                 "probability",
                 "clips",
                 [clip(n) for n in lengths],
+                None if kind == "uniform" else FASTER,
             )
             for kind, lengths in seconds.items()
         ),
@@ -186,7 +188,7 @@ def make_rows(case: Case, by_cost: Sequence[Sample], by_count: Sequence[Sample],
     waste = [one.waste for one in by_cost]
     return [
         *rows,
-        judge(f"{name}/throughput_over_by_count", faster, "x by count", how, at_least=FASTER),
+        judge(f"{name}/throughput_over_by_count", faster, "x by count", how, at_least=case.bar),
         judge(f"{name}/cpu_saved_over_by_count", cheaper, "x by count", how),
         judge(f"{name}/by_cost/padding_waste", waste, "of the batch", how, at_most=MOST_WASTE),
         judge(f"{name}/by_count/padding_waste", [one.waste for one in by_count], "of the batch", how),
