@@ -270,6 +270,8 @@ class NativeServer:
                 quick, begin = methods[method]
                 if quick is None or not quick.take(front, call_id, payload, details, begin):
                     begin(call_id, payload, details)
+        for quick in self._shortcuts.values():
+            quick.finish()
 
     def _begin(
         self,

@@ -44,13 +44,16 @@ Refuse: TypeAlias = Callable[[int, bytes, Details, BaseException], None]
 
 
 class Shortcut(Protocol):
-    """What a servicer offers. Both methods are called on the event loop and must not raise."""
+    """What a servicer offers. Its methods are called on the event loop and must not raise."""
 
     def find(self, payload: bytes) -> Any | None:
         """By what a call with this message can be answered at once; None if it cannot be."""
 
     def begin(self, found: Any, payload: bytes, call: QuickCall) -> None:
-        """Answers it, soon and once, by `call.reply` or `call.fail`."""
+        """Answers it, once and soon, by `call.reply` or `call.fail`."""
+
+    def finish(self) -> None:
+        """Called in the same turn, when all calls are begun that came together."""
 
 
 class Quick:
@@ -58,6 +61,7 @@ class Quick:
 
     def __init__(self, method: Method, shortcut: Shortcut) -> None:
         self.method = method
+        self.finish = shortcut.finish
         self._shortcut = shortcut
 
     def take(

@@ -243,9 +243,10 @@ class Batcher:
         promise: Promise,
     ) -> None:
         """As `submit` on behalf of somebody who does not wait in a task, for an item that `takes_express`. `shape` is what
-        `measure` said of such tensors. `promise` is kept on the event loop, in one of its next turns.
+        `measure` said of such tensors. Call `run_express` when all are begun that have come together: most promises
+        are kept then, all others on the event loop.
         """
-        self._express.add(
+        self._express.put(
             Item(
                 tuple([inputs[name] for name in self._inputs]),
                 tuple(outputs) or self._outputs,
@@ -257,6 +258,10 @@ class Batcher:
                 priority=Priority.INTERACTIVE,
             )
         )
+
+    def run_express(self) -> None:
+        """Run what was begun."""
+        self._express.run()
 
     def takes_express(self, shape: Shape) -> bool:
         """Whether such an item would be run on the event loop now."""

@@ -68,7 +68,11 @@ class Express:
         """Run an item, with those that come before the event loop's next turn."""
         self._items.append(item)
         if len(self._items) == 1:
-            self._loop.call_soon(self._run)
+            self._loop.call_soon(self.run)
+
+    def put(self, item: Item) -> None:
+        """Run an item with the next `run`, which whoever puts it has to call, in the same turn."""
+        self._items.append(item)
 
     def close(self) -> list[Item]:
         """Give up the items that have not run yet."""
@@ -77,7 +81,8 @@ class Express:
             self._instance.close()
         return items
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run all that there are."""
         items, self._items = self._items, []
         now_s = time.monotonic()
         for item in items:

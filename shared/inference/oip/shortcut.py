@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from shared.errors import SensoriumError
+from shared.inference.batching.batcher import Batcher
 from shared.inference.batching.shape import Shape
 from shared.inference.batching.waiting import Answer
 from shared.inference.model import ServedGraph
@@ -35,6 +36,7 @@ class InferShortcut:
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
+        self._begun: list[Batcher] = []
 
     def find(self, payload: bytes) -> Found | None:
         """The plan of a request, if its graph can run it at once."""
@@ -64,6 +66,14 @@ class InferShortcut:
             call.caller.principal,
             _Reply(call, plan, graph),
         )
+        if graph.batcher not in self._begun:
+            self._begun.append(graph.batcher)
+
+    def finish(self) -> None:
+        """Run what was begun."""
+        begun, self._begun = self._begun, []
+        for batcher in begun:
+            batcher.run_express()
 
 
 class _Reply:
