@@ -186,6 +186,9 @@ def _read_zip(content: bytes) -> tuple[object, dict[str, memoryview]]:
         # Compressed entries could unpack to any size; torch never writes them.
         if any(item.compress_type != zipfile.ZIP_STORED for item in entries.values()):
             raise ValueError("the archive is compressed; torch stores its entries as they are")
+        # Bit 0: encrypted, says the format (APPNOTE 4.4.4).
+        if any(item.flag_bits & 1 for item in entries.values()):
+            raise ValueError("the archive is encrypted; torch stores its entries as they are")
         if sum(item.file_size for item in entries.values()) > len(content):
             raise ValueError("the archive's entries overlap")
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in entries else b"little"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from shared.inference.artifact import GraphDraft
 from shared.inference.batching.batcher import Batcher
 from shared.inference.session.session import Session
+from shared.telemetry import logging
 from tests.shared.inference.graphs import signature_of
 from tests.support.serving import front
 from tests.support.waiting import within
@@ -24,6 +26,14 @@ MakeBatcher = Callable[..., Batcher]
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What loading learns of the tests' graphs does not end up in the user's state folder."""
     monkeypatch.setenv("SENSORIUM_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def logged() -> io.StringIO:
+    """What is logged from now on, one JSON object per line."""
+    lines = io.StringIO()
+    logging.configure(stream=lines)
+    return lines
 
 
 @pytest.fixture

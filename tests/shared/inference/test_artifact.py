@@ -115,8 +115,8 @@ def test_a_damaged_file_is_named_with_what_was_expected_and_got(
         (["graphs", "model", "inputs"], [], "inputs"),
         (
             ["graphs", "model", "inputs"],
-            [{"name": "x", "dtype": "BF16", "shape": [-1]}],
-            r"inputs\[0\]\.dtype: .*got 'BF16'",
+            [{"name": "x", "dtype": "FP8", "shape": [-1]}],
+            r"inputs\[0\]\.dtype: .*got 'FP8'",
         ),
         (
             ["graphs", "model", "inputs"],

@@ -195,6 +195,10 @@ def test_archives_that_torch_does_not_write_are_refused() -> None:
         read_torch_tensors(zipped(tensor(), compression=zipfile.ZIP_DEFLATED))
     with pytest.raises(ValueError, match="byte order is b'big'"):
         read_torch_tensors(zipped(tensor(), byteorder=b"big"))
+    encrypted = bytearray(zipped(tensor()))
+    encrypted[encrypted.index(b"PK\x01\x02") + 8] |= 1  # the flags in the first entry of the directory
+    with pytest.raises(ValueError, match="encrypted"):
+        read_torch_tensors(bytes(encrypted))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("notes.txt", "hello")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,11 +113,11 @@ async def test_the_precision_that_is_asked_for_runs_where_there_is_a_file_of_it(
 
 
 def test_a_precision_that_is_not_to_be_had_is_told_and_its_own_file_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, logged: io.StringIO
 ) -> None:
     loaded = load(write_variants(tmp_path, LOOSE), precision="fp16")
     assert loaded.graphs["model"].precision == "fp32"
-    assert "precision is not to be had" in capsys.readouterr().out
+    assert "precision is not to be had" in logged.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -156,23 +157,19 @@ def test_a_graph_without_either_says_nothing_of_them(tmp_path: Path) -> None:
     assert document["graphs"]["model"].keys() == {"file", "inputs", "outputs", "max_batch_size"}
 
 
-async def test_providers_that_were_passed_over_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_providers_that_were_passed_over_are_told(tmp_path: Path, logged: io.StringIO) -> None:
     loaded = load(write(tmp_path, linear()), providers=("cuda", "cpu"))
     reason = "CUDAExecutionProvider: not in this build of ONNX Runtime"
     assert (loaded.provider, loaded.provider_reason) == (CPU, reason)
-    assert "execution provider fell back" in capsys.readouterr().out
+    assert "execution provider fell back" in logged.getvalue()
     told = await read_parameters(loaded)
     assert (told["execution_provider"], told["execution_provider_reason"]) == (CPU, reason)
 
 
-async def test_where_nothing_was_passed_over_nothing_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_where_nothing_was_passed_over_nothing_is_told(tmp_path: Path, logged: io.StringIO) -> None:
     loaded = load(write(tmp_path, linear()))
     assert loaded.provider_reason == ""
-    assert "fell back" not in capsys.readouterr().out
+    assert "fell back" not in logged.getvalue()
     assert "execution_provider_reason" not in await read_parameters(loaded)
 
 
@@ -184,7 +181,7 @@ async def test_a_graph_that_quantizes_over_its_batch_runs_row_by_row_and_says_so
     assert "runs_row_by_row" not in told
 
 
-async def test_what_tuning_found_is_used_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_tuning_found_is_used_and_told(tmp_path: Path, logged: io.StringIO) -> None:
     artifact = write(tmp_path, linear())
     keep_tuned(artifact)
     loaded = load(artifact, models={"linear": ModelSettings(instances=2)})
@@ -192,7 +189,7 @@ async def test_what_tuning_found_is_used_and_told(tmp_path: Path, capsys: pytest
     assert loaded.graphs["model"].max_batch_size == 4
     assert loaded.graphs["model"].session.threads == 2
     assert loaded.tuned == {"intra_op_threads": 2, "max_batch_size": 4, "target_batch_s": 0.05}
-    assert "model is tuned" in capsys.readouterr().out
+    assert "model is tuned" in logged.getvalue()
     told = await read_parameters(loaded)
     assert told["tuned"] == "intra_op_threads=2, max_batch_size=4, target_batch_s=0.05"
     assert (told["intra_op_threads"], told["count"]) == ("2", "2")
@@ -211,15 +208,13 @@ async def test_what_was_found_for_something_else_is_not_used(tmp_path: Path, cha
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"model": 1}'])
-def test_a_damaged_record_is_told_and_not_used(
-    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_record_is_told_and_not_used(tmp_path: Path, content: str, logged: io.StringIO) -> None:
     artifact = write(tmp_path, linear())
     keep_tuned(artifact)
     (record,) = (state_dir() / "tuned").glob("*.json")
     record.write_text(content)
     assert load(artifact).tuned == {}
-    assert "tuned settings cannot be read" in capsys.readouterr().out
+    assert "tuned settings cannot be read" in logged.getvalue()
 
 
 async def test_a_model_opens_faster_the_second_time_where_that_pays(tmp_path: Path) -> None:
