@@ -19,12 +19,13 @@ CONTROL = "control"
 # is to fail).
 MODEL_KEY, RPC_KEY, ANY_KEY = "model", "rpc", "any"
 # Of so many replicas drawn at random, the one with the fewest calls in flight is taken. The same one may be drawn several
-# times: of three replicas with one ten times slower, two draws send it every ninth call whatever it has (at 60 calls a
-# second, 57 % of what the three can do, p99 was 10 s, and 0.58 s with eight; at 81 % 17.7 and 0.75 s).
+# times: of three replicas with one ten times slower, two draws send it every ninth call whatever it has. At 60 calls a
+# second, 57 % of what the three can do, p99 was 6 to 10 s, and 0.65 s with four draws; at 85 calls 13 to 18 and 0.9 s. Eight
+# draws were little better (0.45 to 0.6 and 0.75 s), and make it harder to find another one for a second try.
 #
 # Envoy's round robin weighted by the replicas' own load reports (client_side_weighted_round_robin) did better in the same
-# run, 0.24 and 0.41 s. It cannot be had: Envoy 1.39 crashes with it where subsets are chosen first.
-_CHOICES = 8
+# runs, 0.24 to 0.29 and 0.41 s. It cannot be had: Envoy 1.39 crashes with it where subsets are chosen first.
+_CHOICES = 4
 # Replicas are near; one that does not accept a connection in this time is gone.
 _CONNECT_TIMEOUT_S = 1.0
 _HTTP2 = {

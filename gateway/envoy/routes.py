@@ -40,8 +40,9 @@ from gateway.envoy.rates import RATE_LIMIT, render_anonymous_limit
 # that no replica saw it.
 _RETRY_UNSEEN = "connect-failure,refused-stream"
 _RETRY_ALL = f"{_RETRY_UNSEEN},unavailable,reset"
-# Draws until one is found that was not tried before; more than any set has replicas on one machine.
-_MAX_DRAWS = 20
+# Draws until one is found that was not tried before. A replica that has just died has the fewest calls in flight: while it
+# is not out of rotation yet, of two replicas each draw finds the other one once in 2 ** 4 times (`_CHOICES` of clusters.py).
+_MAX_DRAWS = 300
 # From a stream's deadline to its end by force.
 _GRACE_S = 2.0
 

@@ -120,7 +120,7 @@ async def test_a_slow_replica_gets_next_to_nothing(gateway: Gateway) -> None:
         while not slow.is_set():
             held.append(asyncio.create_task(say(gateway)))
             await asyncio.wait(held, timeout=0.1)
-        # With a call in flight it is only taken when nobody else is drawn: one call in 6,561.
+        # With a call in flight it is only taken when nobody else is drawn: one call in 81.
         for _ in range(60):
             try:
                 await say(gateway, timeout=1)
@@ -128,7 +128,7 @@ async def test_a_slow_replica_gets_next_to_nothing(gateway: Gateway) -> None:
                 failed.append(error.code())
         go_on.set()
         await within(asyncio.gather(*held))
-    assert len(failed) <= 2, failed
+    assert len(failed) <= 5, failed
 
 
 class Versions(Inference):
