@@ -121,6 +121,9 @@ class Limit:
         mine = held.get(principal, 0)
         if self.in_flight >= self._alarm and not self.overloaded:
             self._begin_overload(now_s)
+        # Not only when a window ends: after a burst, the next callers may be few.
+        if self.overloaded and self._is_over(now_s):
+            self._calm(now_s)
         if self.overloaded:
             self._count_starved(now_s)
             if not self._has_room(mine, now_s, urgent=urgent):
@@ -243,7 +246,7 @@ class Limit:
         self._start_window(now_s)
 
     def _adapt(self, in_service: float, starved: float, now_s: float) -> None:
-        if now_s - self._quiet_since_s > max(_QUIET_S, _WINDOW_ANSWERS * self._s_per_answer):
+        if self._is_over(now_s):
             self._calm(now_s)
             return
         # Callers come at random: a short window without work says nothing by itself.
@@ -265,6 +268,10 @@ class Limit:
         self._free = short if short > bound else 0
         self.bound = max(bound, short)
         self._starved_below = max(_BUSY_SHARE * self.in_service, 0.5)
+
+    def _is_over(self, now_s: float) -> bool:
+        """Whether nobody was refused for long enough."""
+        return now_s - self._quiet_since_s > max(_QUIET_S, _WINDOW_ANSWERS * self._s_per_answer)
 
     def _calm(self, now_s: float) -> None:
         self.overloaded = False

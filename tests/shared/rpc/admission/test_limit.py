@@ -171,3 +171,11 @@ def test_overload_is_forgotten_when_nobody_comes() -> None:
     now_s += 60
     for _ in range(20):
         assert limit.enter("noisy", now_s, urgent=True)
+
+
+def test_overload_is_over_for_the_first_who_come_after_quiet_seconds() -> None:
+    limit, now_s = make_overloaded()
+    # One call goes on, so that the model is never without work; no window of measurement ends.
+    assert limit.enter("slow", now_s, urgent=True)
+    for index in range(20):
+        assert limit.enter(f"caller {index % 2}", now_s + 6.0, urgent=True)
