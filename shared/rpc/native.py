@@ -11,6 +11,7 @@ Methods with a stream of requests are served by grpc.aio behind the front, on a 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -41,6 +42,8 @@ _BURST = 64
 # What grpc.aio says of a call that brings no deadline.
 _NEVER_S = float(sys.maxsize)
 _OK = grpc.StatusCode.OK
+# Folder of the socket to grpc.aio, in the system's folder for temporary files; the process's id follows.
+_FOLDER = "sensorium-front-"
 
 
 class NativeContext:
@@ -225,7 +228,8 @@ class NativeServer:
     async def _start_fallback(
         self, front: NativeGrpcFront, services: Mapping[str, Mapping[str, Handler]]
     ) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="sensorium-front-"))
+        await asyncio.to_thread(_remove_left_folders)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         path = str(self._folder / "streams.sock")
         fallback = grpc.aio.server(options=self._options)
         for service, handlers in services.items():
@@ -347,3 +351,17 @@ class NativeServer:
             # Cancelled by us, or by a bug that was logged where it happened. The client must not wait for ever.
             code = grpc.StatusCode.UNAVAILABLE if self._stopping else grpc.StatusCode.CANCELLED
             front.fail(context.call_id, code.value[0], "the call was cancelled by the server")
+
+
+def _remove_left_folders() -> None:
+    """Removes the folders of processes that were killed. Others' folders cannot be removed, and are left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if not pid.isdigit():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (PermissionError, OverflowError):
+            continue

@@ -27,8 +27,11 @@ from shared.inference.repository.upkeep import Upkeep
 from shared.inference.repository.versions import LOADING, READY, UNAVAILABLE, Found, Version, scan
 from shared.inference.repository.watching import watch
 from shared.inference.settings import InferenceSettings
+from shared.telemetry.logging import get_logger
 
 __all__ = ["Model", "Repository", "Version"]
+
+_log = get_logger("inference")
 
 
 class Repository:
@@ -66,6 +69,11 @@ class Repository:
         except OSError as error:
             raise StartupError(f"models' folder {error.filename}: {error.strerror}") from error
         self._note({**{name: {} for name in catalog}, **found})
+        if strangers := sorted(settings.models.keys() - self._shelves.keys()):
+            # No error: the model's folder may come later.
+            _log.warning(
+                "settings of models that are not there", models=strangers, known=sorted(self._shelves)
+            )
         self._directory = Directory(service, self._shelves, catalog)
 
     def prepare_with(self, part: Part) -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
+import pytest
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
 from shared.rpc.native import NativeServer
@@ -26,3 +32,19 @@ async def test_a_call_that_is_cancelled_before_it_begins_is_forgotten() -> None:
         await within(asyncio.sleep(0))
         assert not front._calls
         await within(call(up.channel, "Echo"))
+
+
+async def test_what_killed_processes_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(30)
+    left, alive, foreign = (
+        tmp_path / f"sensorium-front-{owner}-x" for owner in (gone.pid, os.getpid(), "somebody")
+    )
+    for folder in (left, alive, foreign):
+        folder.mkdir()
+    async with serving(stub(Echo=echo), front="native") as up:
+        await within(call(up.channel, "Echo"))
+        assert not left.exists()
+        assert alive.exists()
+        assert foreign.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -352,3 +353,9 @@ async def test_graphs_are_found_by_their_protocol_names(tmp_path: Path) -> None:
 def test_a_catalogue_is_read(tmp_path: Path) -> None:
     (tmp_path / "catalog.toml").write_text('[line]\nversion = "1"\ndefault_for = ["DoTask"]\n')
     assert read_catalog(tmp_path / "catalog.toml") == {"line": {"version": "1", "default_for": ["DoTask"]}}
+
+
+async def test_settings_of_a_model_that_is_not_there_are_told(tmp_path: Path, logged: io.StringIO) -> None:
+    write_model(tmp_path, "line", linear())
+    async with loaded(tmp_path, models={"lien": {"instances": 2}}):
+        assert '"models": ["lien"], "known": ["line"]' in logged.getvalue()
