@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from gateway.config import Service
 from gateway.contract import INFERENCE, Method
 from gateway.control.view import View
-from gateway.envoy.filters import MODEL_HEADER
+from gateway.envoy.headers import MODEL_HEADER
 from shared.errors import InvalidArgument, SensoriumError, Unavailable, Unimplemented
 
 # Routes follow the roster within a tenth of a second.

@@ -9,39 +9,19 @@ from pathlib import Path
 from gateway.config import Mesh, Timeouts
 from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
 from gateway.envoy import Json
+from gateway.envoy.headers import (
+    PRINCIPAL_HEADER,
+    PRIORITY_HEADER,
+    PUSHBACK_TRAILER,
+    REPORT_TRAILERS,
+    render_reply_mutations,
+    render_report_in_headers,
+)
 from gateway.envoy.rates import TIER_HEADER, render_rate_limit
 
 STAMP = Path(__file__).parent / "stamp.lua"
-REPORT = Path(__file__).parent / "report.lua"
-MODEL_HEADER = "x-sensorium-model"
-VERSION_HEADER = "x-sensorium-version"
-PRINCIPAL_HEADER = "x-sensorium-principal"
-# What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know
-# until the last moment, which is why it stays on the request up to the replica.
-FACE_HEADER = "x-sensorium-face"
-# For stamp.lua, which takes them off again.
-START_HEADER = "x-sensorium-start"
-TIMEOUT_HEADER = "x-sensorium-timeout"
-# The one header of ours that a caller may send: it can only put him behind others.
-PRIORITY_HEADER = "x-sensorium-priority"
-# Where that stands while all that begins with x-sensorium- is taken off.
-_KEPT_PRIORITY = "x-kept-priority"
-# What replicas say in trailers of how a reply came about; a page may read them.
-REPORT_TRAILERS = (
-    "x-sensorium-queue",
-    "x-sensorium-batch",
-    "x-sensorium-compute",
-    "x-sensorium-batch-size",
-    "x-sensorium-model-version",
-)
-# How busy a replica is: for us, and for those who call it directly.
-LOAD_TRAILER = "endpoint-load-metrics-bin"
-# When a client that retries should do so (gRFC A6), and how it is called by a front that keeps `grpc-` to itself.
-PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
-_REPLICA_PUSHBACK_TRAILER = "x-sensorium-retry-pushback-ms"
 # Per-route settings are looked up by these names.
 RBAC_BY_MODEL = "sensorium.rbac_by_model"
-REPORT_IN_HEADERS = "sensorium.report_in_headers"
 CORS = "envoy.filters.http.cors"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"
@@ -64,7 +44,7 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
         # Only calls that are allowed use up a client's rate.
         render_rate_limit(mesh, {"key": _JWT, "path": [{"key": "claims"}, {"key": "sub"}]}),
         # Outside of what rewrites: it sees the reply as it will be sent.
-        _report_in_headers(),
+        render_report_in_headers(),
         # Rewrites path and body of HTTP/JSON to gRPC: what follows sees one form only.
         _json(contract, descriptors, mesh.limits.max_message_bytes),
         # Buffers the first message and takes the model's name out of it.
@@ -77,52 +57,12 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
             "typed_config": {"@type": f"{_HTTP}.rbac.v3.RBAC", "rules": {"action": "ALLOW", "policies": {}}},
         },
         # Next to the replica, whose words it takes off or puts right.
-        _trailers(),
+        render_reply_mutations(),
         {
             "name": "envoy.filters.http.router",
             "typed_config": {"@type": f"{_HTTP}.router.v3.Router", "suppress_envoy_headers": True},
         },
     ]
-
-
-def render_early_mutations() -> list[Json]:
-    """What is done to a request before anything reads it: headers that only we may set are taken off."""
-    prefixes: list[Json] = [
-        {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
-        # x-envoy-* would let a caller choose retries and timeouts.
-        for prefix in ("x-sensorium-", "x-envoy-")
-    ]
-    # In this order; a value that is empty leaves the header as it was.
-    stamps = {
-        # With the semicolon it is there even where there is no type.
-        FACE_HEADER: "%REQ(CONTENT-TYPE)%;",
-        TIMEOUT_HEADER: "%REQ(GRPC-TIMEOUT)%",
-        START_HEADER: "%START_TIME(%s%3f)%",
-        PRIORITY_HEADER: f"%REQ({_KEPT_PRIORITY})%",
-    }
-    mutations: list[Json] = [
-        # One that a caller sent under that name would pass for his priority.
-        {"remove": _KEPT_PRIORITY},
-        _set(_KEPT_PRIORITY, f"%REQ({PRIORITY_HEADER})%"),
-        *prefixes,
-        *(_set(name, value) for name, value in stamps.items()),
-        {"remove": _KEPT_PRIORITY},
-    ]
-    return [
-        {
-            "name": "envoy.http.early_header_mutation.header_mutation",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                "mutations": mutations,
-            },
-        }
-    ]
-
-
-def _set(name: str, value: str) -> Json:
-    return {
-        "append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    }
 
 
 def allow(scope: str | None) -> Json:
@@ -263,46 +203,6 @@ def _json(contract: Contract, descriptors: Path, max_message_bytes: int) -> Json
             },
             "max_request_body_size": body_bytes,
             "max_response_body_size": body_bytes,
-        },
-    }
-
-
-def _report_in_headers() -> Json:
-    """JSON has no trailers that clients would read: what they say goes into headers. Only the route of JSON has it run."""
-    lines = "\n".join(f'  "{name}",' for name in REPORT_TRAILERS)
-    code = f"local NAMES = {{\n{lines}\n}}\n{REPORT.read_text()}"
-    return {
-        "name": REPORT_IN_HEADERS,
-        "disabled": True,
-        "typed_config": {
-            "@type": f"{_HTTP}.lua.v3.Lua",
-            "default_source_code": {"inline_string": code},
-        },
-    }
-
-
-def enable() -> Json:
-    """Per-route setting that has a filter run which does not do so otherwise."""
-    return {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {}}
-
-
-def _trailers() -> Json:
-    def mutations(where: str) -> list[Json]:
-        return [
-            {"remove": LOAD_TRAILER},
-            _set(PUSHBACK_TRAILER, f"%{where}({_REPLICA_PUSHBACK_TRAILER})%"),
-            {"remove": _REPLICA_PUSHBACK_TRAILER},
-        ]
-
-    return {
-        "name": "envoy.filters.http.header_mutation",
-        "typed_config": {
-            "@type": f"{_HTTP}.header_mutation.v3.HeaderMutation",
-            # A reply without a message has its trailers in its headers.
-            "mutations": {
-                "response_mutations": mutations("RESP"),
-                "response_trailers_mutations": mutations("TRAILER"),
-            },
         },
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.config import Mesh, Timeouts
 from gateway.envoy import Json
 from gateway.envoy.clusters import render_address
-from gateway.envoy.filters import render_early_mutations
+from gateway.envoy.headers import render_early_mutations
 from gateway.envoy.replies import render_replies
 
 ROUTES = "mesh"

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import json_format
 
 from gateway.envoy import Json
-from gateway.envoy.filters import FACE_HEADER
+from gateway.envoy.headers import FACE_HEADER
 from shared.errors import GATEWAY_REPLIES, GatewayReply
 
 # HTTP statuses that say it better than the one Envoy chose; others stay.

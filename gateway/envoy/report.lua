@@ -1,5 +1,5 @@
 -- Runs on replies in JSON: what a replica says in its trailers of how the reply came about, and of when to come back, goes
--- into headers. NAMES is put in front by gateway/envoy/filters.py.
+-- into headers. NAMES is put in front by gateway/envoy/headers.py.
 
 function envoy_on_response(handle)
   -- Only a reply that is whole has a length; a stream is not held back.

@@ -22,17 +22,8 @@ from gateway.contract import (
 from gateway.discovery.catalog import Catalog
 from gateway.envoy import Json
 from gateway.envoy.clusters import ANY_KEY, CONTROL, MODEL_KEY, RPC_KEY
-from gateway.envoy.filters import (
-    CORS,
-    MODEL_HEADER,
-    RBAC_BY_MODEL,
-    REPORT_IN_HEADERS,
-    VERSION_HEADER,
-    allow,
-    allow_origins,
-    enable,
-    open_services,
-)
+from gateway.envoy.filters import CORS, RBAC_BY_MODEL, allow, allow_origins, open_services
+from gateway.envoy.headers import MODEL_HEADER, REPORT_IN_HEADERS, VERSION_HEADER, enable
 from gateway.envoy.listener import ROUTES, longest_s, longest_stream_s
 from gateway.envoy.rates import RATE_LIMIT, render_anonymous_limit
 
