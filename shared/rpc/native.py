@@ -13,25 +13,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
 
+from shared.rpc.context import NativeContext
 from shared.rpc.method import Method
 from shared.rpc.quick import Details, Quick, Shortcut
 
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 # Threads of the front. One carries some 50,000 small calls a second, or 2 GB of large ones, which is more than one process
@@ -39,98 +37,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _IO_THREADS = 1
 # Events that are taken from the front at a time.
 _BURST = 64
-# What grpc.aio says of a call that brings no deadline.
-_NEVER_S = float(sys.maxsize)
 _OK = grpc.StatusCode.OK
 # Folder of the socket to grpc.aio, in the system's folder for temporary files; the process's id follows.
 _FOLDER = "sensorium-front-"
-
-
-class NativeContext:
-    """What a handler sees of its call: the methods of grpc.aio.ServicerContext that make sense here."""
-
-    __slots__ = (
-        "_code",
-        "_deadline_s",
-        "_details",
-        "_initial",
-        "_metadata",
-        "_peer",
-        "_trailing",
-        "call_id",
-        "left",
-        "refusal",
-        "task",
-    )
-
-    def __init__(self, call_id: int, details: Details, refusal: BaseException | None = None) -> None:
-        """`refusal` is what the call is to be answered with, whatever it asks for."""
-        self.call_id = call_id
-        self.refusal = refusal
-        self.left = False  # the client is gone, or its deadline has passed
-        self.task: asyncio.Task[None] | None = None
-        self._metadata, self._peer, remaining_s = details
-        self._deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._initial: Metadata | None = None
-        self._trailing: Metadata = ()
-
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """The request's metadata; values of `-bin` keys are bytes."""
-        return self._metadata
-
-    def peer(self) -> str:
-        """The client's address."""
-        return self._peer
-
-    def time_remaining(self) -> float:
-        """Seconds until the client's deadline; a huge number without one."""
-        if self._deadline_s is None:
-            return _NEVER_S
-        return max(0.0, self._deadline_s - time.monotonic())
-
-    def cancelled(self) -> bool:
-        """Whether the client is gone."""
-        return self.left
-
-    async def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Metadata ahead of the reply; it goes out with the first message."""
-        self._initial = initial_metadata
-
-    def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Metadata behind the reply."""
-        self._trailing = trailing_metadata
-
-    def trailing_metadata(self) -> Metadata:
-        """What `set_trailing_metadata` was given last."""
-        return self._trailing
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        """The status that the call ends with, unless it is aborted with another."""
-        self._code = code
-
-    def code(self) -> grpc.StatusCode | None:
-        """The status so far."""
-        return self._code
-
-    def set_details(self, details: str) -> None:
-        """The text of the status."""
-        self._details = details
-
-    def details(self) -> str:
-        """The text so far."""
-        return self._details
-
-    async def abort(
-        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
-    ) -> NoReturn:
-        """Ends the call with a status: raises grpc.aio.AbortError."""
-        self._code = grpc.StatusCode.UNKNOWN if code is _OK else code
-        self._details = details
-        if trailing_metadata:
-            self._trailing = trailing_metadata
-        raise grpc.aio.AbortError("Locally aborted.")
 
 
 class NativeServer:
