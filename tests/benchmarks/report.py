@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 Holds = bool | Literal["undecided", "not measured", "no bar"]
 
@@ -76,11 +76,11 @@ def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] 
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     draft.rename(path)
-    table = Table("figure", "median", "95 % interval", "unit", "bar", "holds", title=title)
+    table = Table(Column("figure", no_wrap=True), "median", "95 % interval", "unit", "bar", "holds", title=title)
     for row in rows if show is None else show:
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         value = "" if row.value is None else f"{row.value:.4g}"
         table.add_row(row.name, value, between, row.unit, row.bar, str(row.holds))
     console = Console()
     # Piped into a file, a table is not folded at 80 columns.
-    console.print(table, width=None if console.is_terminal else 120)
+    console.print(table, width=None if console.is_terminal else 160)
