@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +82,5 @@ def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] 
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         value = "" if row.value is None else f"{row.value:.4g}"
         table.add_row(row.name, value, between, row.unit, row.bar, str(row.holds))
-    console = Console()
     # Piped into a file, a table is not folded at 80 columns.
-    console.print(table, width=None if console.is_terminal else 160)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
