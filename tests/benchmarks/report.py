@@ -15,6 +15,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Column, Table
 
+# Five samples lie on one side of their median in one case of sixteen: no interval of 95 %.
+_FEWEST_ROUNDS = 6
+
 Holds = bool | Literal["undecided", "not measured", "no bar"]
 
 
@@ -60,15 +63,18 @@ def judge(
     at_most: float | None = None,
     at_least: float | None = None,
 ) -> Row:
-    """A row out of one sample a round; with one bound or none."""
+    """A row out of one sample a round; with one bound or none. Fewer rounds than an interval takes decide nothing."""
     value, low, high = median_interval(samples)
-    if at_least is not None:
-        reached: Holds = True if low >= at_least else False if high < at_least else "undecided"
-        return Row(name, value, low, high, unit, f">= {at_least:g}", reached, how)
-    if at_most is None:
+    if at_most is None and at_least is None:
         return Row(name, value, low, high, unit, "", "no bar", how)
-    holds: Holds = True if high <= at_most else False if low > at_most else "undecided"
-    return Row(name, value, low, high, unit, f"<= {at_most:g}", holds, how)
+    holds: Holds = "undecided"
+    if len(samples) >= _FEWEST_ROUNDS:
+        if at_least is not None:
+            holds = True if low >= at_least else False if high < at_least else "undecided"
+        elif at_most is not None:
+            holds = True if high <= at_most else False if low > at_most else "undecided"
+    bar = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}"
+    return Row(name, value, low, high, unit, bar, holds, how)
 
 
 def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None) -> None:
@@ -77,7 +83,9 @@ def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] 
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     draft.rename(path)
-    table = Table(Column("figure", no_wrap=True), "median", "95 % interval", "unit", "bar", "holds", title=title)
+    table = Table(
+        Column("figure", no_wrap=True), "median", "95 % interval", "unit", "bar", "holds", title=title
+    )
     for row in rows if show is None else show:
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
         value = "" if row.value is None else f"{row.value:.4g}"
