@@ -70,11 +70,11 @@ def tune(
 
 
 def _parse_time(text: str) -> float:
-    """`50ms`, `0.05s` or `0.05` as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)?", text.strip())
-    seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+    """`50ms` or `0.05s` as seconds; without a unit it could mean either."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if not 0 < seconds <= 60:
         raise CommandError(
-            f"--latency-target: expected a time up to 60s, e.g. 50ms, got {text!r}", exit_code=2
+            f"--latency-target: expected a time up to 60s with its unit, e.g. 50ms, got {text!r}", exit_code=2
         )
     return seconds

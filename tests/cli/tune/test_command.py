@@ -90,7 +90,12 @@ def test_what_serves_reads_is_what_was_kept(state: Path) -> None:
     [
         (["other"], 1, "no model 'other' is pulled in .*; there are: nlp/linear"),
         (["vision/linear"], 1, "no model 'vision/linear'"),
-        (["linear", "--latency-target", "soon"], 2, "expected a time up to 60s, e.g. 50ms, got 'soon'"),
+        (
+            ["linear", "--latency-target", "soon"],
+            2,
+            "expected a time up to 60s with its unit, e.g. 50ms, got 'soon'",
+        ),
+        (["linear", "--latency-target", "50"], 2, "with its unit, e.g. 50ms, got '50'"),
         (["linear", "--latency-target", "0ms"], 2, "expected a time"),
         (["linear", "--show", "--forget"], 2, "exclude each other"),
         (["linear", *QUICK, "--latency-target", "0.1us"], 1, "nearest: batch 1, .* nothing was kept"),
