@@ -91,13 +91,16 @@ async def tune(
                 watcher.advance(values, seen[values][-1])
                 if is_too_slow(Candidate(values=values, figures=seen[values][-1]), target_s):
                     break
-        hopeful = keep_hopeful(_summarize(seen), target_s)
-        watcher.plan(len(seen) + len(hopeful) * (rounds - 1))
-        for number in range(1, rounds):
-            # There and back, so that what the machine does meanwhile falls on all alike.
-            for values in hopeful if number % 2 else reversed(hopeful):
-                seen[values].append(await benches[values].measure(window_s))
-                watcher.advance(values, seen[values][-1])
+        hopeful: list[TunedValues] = []
+        # Again where those that looked best came out worse: the next best may now be better.
+        while more := [each for each in keep_hopeful(_summarize(seen), target_s) if each not in hopeful]:
+            hopeful += more
+            watcher.plan(len(seen) + len(hopeful) * (rounds - 1))
+            for number in range(1, rounds):
+                # There and back, so that what the machine does meanwhile falls on all alike.
+                for values in more if number % 2 else reversed(more):
+                    seen[values].append(await benches[values].measure(window_s))
+                    watcher.advance(values, seen[values][-1])
     candidates = _summarize(seen)
     # Only what was measured as often as the others may win.
     best = choose([each for each in candidates if each.values in hopeful], target_s)
