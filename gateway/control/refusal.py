@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from gateway.config import Service
 from gateway.contract import INFERENCE, Method
 from gateway.control.view import View
-from gateway.envoy.headers import MODEL_HEADER
 from shared.errors import InvalidArgument, SensoriumError, Unavailable, Unimplemented
+from shared.rpc.caller import MODEL_HEADER
 
 # Routes follow the roster within a tenth of a second.
 _ROUTES_LATE_S = 0.5

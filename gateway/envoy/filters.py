@@ -10,14 +10,13 @@ from gateway.config import Mesh, Timeouts
 from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
 from gateway.envoy import Json
 from gateway.envoy.headers import (
-    PRINCIPAL_HEADER,
-    PRIORITY_HEADER,
     PUSHBACK_TRAILER,
     REPORT_TRAILERS,
     render_reply_mutations,
     render_report_in_headers,
 )
-from gateway.envoy.rates import TIER_HEADER, render_rate_limit
+from gateway.envoy.rates import render_rate_limit
+from shared.rpc.caller import PRINCIPAL_HEADER, PRIORITY_HEADER, TIER_HEADER
 
 STAMP = Path(__file__).parent / "stamp.lua"
 # Per-route settings are looked up by these names.

@@ -5,34 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.envoy import Json
+from shared.rpc.call import PUSHBACK_TRAILERS
+from shared.rpc.caller import PRIORITY_HEADER
+from shared.rpc.load import LOAD_TRAILER
+from shared.rpc.report import (
+    BATCH_SIZE_TRAILER,
+    BATCH_TRAILER,
+    COMPUTE_TRAILER,
+    MODEL_VERSION_TRAILER,
+    QUEUE_TRAILER,
+)
 
 _REPORT = Path(__file__).parent / "report.lua"
-MODEL_HEADER = "x-sensorium-model"
 VERSION_HEADER = "x-sensorium-version"
-PRINCIPAL_HEADER = "x-sensorium-principal"
 # What the request was when it came in: `content-type` is rewritten on the way, and Envoy's own replies need to know
 # until the last moment, which is why it stays on the request up to the replica.
 FACE_HEADER = "x-sensorium-face"
 # For stamp.lua, which takes them off again.
 START_HEADER = "x-sensorium-start"
 TIMEOUT_HEADER = "x-sensorium-timeout"
-# The one header of ours that a caller may send: it can only put him behind others.
-PRIORITY_HEADER = "x-sensorium-priority"
-# Where that stands while all that begins with x-sensorium- is taken off.
+# Where PRIORITY_HEADER stands while all that begins with x-sensorium- is taken off. It is the one header of ours that a
+# caller may send: it can only put him behind others.
 _KEPT_PRIORITY = "x-kept-priority"
 # What replicas say in trailers of how a reply came about; a page may read them.
 REPORT_TRAILERS = (
-    "x-sensorium-queue",
-    "x-sensorium-batch",
-    "x-sensorium-compute",
-    "x-sensorium-batch-size",
-    "x-sensorium-model-version",
+    QUEUE_TRAILER,
+    BATCH_TRAILER,
+    COMPUTE_TRAILER,
+    BATCH_SIZE_TRAILER,
+    MODEL_VERSION_TRAILER,
 )
-# How busy a replica is: for us, and for those who call it directly.
-LOAD_TRAILER = "endpoint-load-metrics-bin"
 # When a client that retries should do so (gRFC A6), and how it is called by a front that keeps `grpc-` to itself.
-PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
-_REPLICA_PUSHBACK_TRAILER = "x-sensorium-retry-pushback-ms"
+PUSHBACK_TRAILER = PUSHBACK_TRAILERS["grpcio"]
+_REPLICA_PUSHBACK_TRAILER = PUSHBACK_TRAILERS["native"]
 # Per-route settings are looked up by this name.
 REPORT_IN_HEADERS = "sensorium.report_in_headers"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from gateway.config import Bucket, Mesh
 from gateway.envoy import Json
+from shared.rpc.caller import TIER_HEADER
 
 # Per-route settings are looked up by this name.
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"
-# The token's tier, put there by the JWT filter.
-TIER_HEADER = "x-sensorium-tier"
 _DEFAULT = "default"
 
 

@@ -23,9 +23,10 @@ from gateway.discovery.catalog import Catalog
 from gateway.envoy import Json
 from gateway.envoy.clusters import ANY_KEY, CONTROL, MODEL_KEY, RPC_KEY
 from gateway.envoy.filters import CORS, RBAC_BY_MODEL, allow, allow_origins, open_services
-from gateway.envoy.headers import MODEL_HEADER, REPORT_IN_HEADERS, VERSION_HEADER, enable
+from gateway.envoy.headers import REPORT_IN_HEADERS, VERSION_HEADER, enable
 from gateway.envoy.listener import ROUTES, longest_s, longest_stream_s
 from gateway.envoy.rates import RATE_LIMIT, render_anonymous_limit
+from shared.rpc.caller import MODEL_HEADER
 
 # Whether an attempt reached a replica is not always known: what must not be repeated is tried again only where it is certain
 # that no replica saw it.

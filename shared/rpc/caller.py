@@ -17,6 +17,8 @@ __all__ = ["ANONYMOUS", "Caller", "Priority", "current_caller", "read_priority",
 PRINCIPAL_HEADER = "x-sensorium-principal"
 TIER_HEADER = "x-sensorium-tier"
 PRIORITY_HEADER = "x-sensorium-priority"
+# The model that the gateway authorised the call for, which in a stream is the first message's.
+MODEL_HEADER = "x-sensorium-model"
 # Envoy's: 1, and one more each time that it sends a call to another replica.
 ATTEMPT_HEADER = "x-envoy-attempt-count"
 

@@ -29,6 +29,7 @@ from shared.inference.oip.shortcut import InferShortcut
 from shared.inference.oip.stream import STRICT_HEADER, Stream, measure
 from shared.inference.repository.repository import Repository
 from shared.rpc.admission.admission import admit_message
+from shared.rpc.caller import MODEL_HEADER
 from shared.rpc.deadline import begin_message, current_deadline
 from shared.rpc.gate import current_gate
 from shared.rpc.version import read_version
@@ -45,8 +46,6 @@ EXTENSIONS = (
     "model_repository(unload_dependents)",
     "logging",
 )
-# Stamped by the gateway: the model that it authorised the call for, which in a stream is the first message's.
-_MODEL_HEADER = "x-sensorium-model"
 
 
 class InferenceServicer(NotOffered):
@@ -115,7 +114,7 @@ class InferenceServicer(NotOffered):
         for key, value in context.invocation_metadata() or ():
             if key == STRICT_HEADER:
                 strict = value == "true"
-            elif key == _MODEL_HEADER:
+            elif key == MODEL_HEADER:
                 authorised = str(value)
 
         async def answer(message: InferRequest) -> pb.ModelInferResponse:
