@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from sensorium.oip.v2 import inference_pb2 as pb
 
 from gateway.contract import INFERENCE
 from gateway.control.fanout import Outcome, ask_all, settle
+from gateway.control.handler import make_handler
 from gateway.control.view import View
 from gateway.discovery.catalog import RETRY_AFTER_S, Catalog
 from gateway.discovery.roster import Replica, State
@@ -43,12 +43,7 @@ class AdministrationServicer:
             "LogSettings": (self.log_settings, pb.LogSettingsRequest),
             "TraceSetting": (self.trace_setting, pb.TraceSettingRequest),
         }
-        return {
-            name: grpc.unary_unary_rpc_method_handler(
-                serve, request_deserializer=request.FromString, response_serializer=_serialize
-            )
-            for name, (serve, request) in served.items()
-        }
+        return {name: make_handler(serve, request) for name, (serve, request) in served.items()}
 
     async def load(
         self, request: pb.RepositoryModelLoadRequest, context: Any
@@ -196,7 +191,3 @@ def _versions(service: str, model: str, index: pb.RepositoryIndexResponse) -> se
 def _soon(deadline: Deadline) -> Deadline:
     follow = Deadline.after(_FOLLOW_S)
     return deadline if deadline.at_s < follow.at_s else follow
-
-
-def _serialize(reply: Message) -> bytes:
-    return reply.SerializeToString()

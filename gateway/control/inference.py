@@ -16,6 +16,7 @@ from sensorium.oip.v2 import inference_pb2 as pb
 from sensorium.oip.v2 import inference_pb2_grpc as pb_grpc
 
 from gateway.contract import INFERENCE
+from gateway.control.handler import make_handler
 from gateway.control.view import View
 from shared.errors import InvalidArgument
 from shared.rpc.channel import channel, make_onward_metadata
@@ -57,12 +58,7 @@ class InferenceServicer:
             "ModelStatistics": (self.statistics, pb.ModelStatisticsRequest),
             "RepositoryIndex": (self.index, pb.RepositoryIndexRequest),
         }
-        return {
-            name: grpc.unary_unary_rpc_method_handler(
-                serve, request_deserializer=request.FromString, response_serializer=_serialize
-            )
-            for name, (serve, request) in served.items()
-        }
+        return {name: make_handler(serve, request) for name, (serve, request) in served.items()}
 
     async def live(self, request: pb.ServerLiveRequest, context: Any) -> pb.ServerLiveResponse:
         """True: it answers."""
@@ -167,7 +163,3 @@ def _add_durations(total: Message, one: Message) -> None:
 
 def _batch_size(batch: pb.InferBatchStatistics) -> int:
     return batch.batch_size
-
-
-def _serialize(reply: Message) -> bytes:
-    return reply.SerializeToString()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from sensorium.oip.v2 import inference_pb2 as pb
 
+from gateway.control.handler import Serve, make_handler
 from shared.errors import NotFound, Unimplemented
-
-Serve = Callable[[Any, Any], Awaitable[Message]]
 
 
 def methods() -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
@@ -20,11 +19,7 @@ def methods() -> Mapping[str, grpc.RpcMethodHandler[Any, Any]]:
     for kind in ("SystemSharedMemory", "CudaSharedMemory"):
         for verb, make in (("Status", _find), ("Register", _refuse), ("Unregister", _find)):
             name = f"{kind}{verb}"
-            found[name] = grpc.unary_unary_rpc_method_handler(
-                make(getattr(pb, f"{name}Response")),
-                request_deserializer=getattr(pb, f"{name}Request").FromString,
-                response_serializer=_serialize,
-            )
+            found[name] = make_handler(make(getattr(pb, f"{name}Response")), getattr(pb, f"{name}Request"))
     return found
 
 
@@ -44,7 +39,3 @@ def _refuse(response: Callable[[], Message]) -> Serve:
         raise Unimplemented("shared memory is not served here: send the tensors in the request")
 
     return serve
-
-
-def _serialize(reply: Message) -> bytes:
-    return reply.SerializeToString()

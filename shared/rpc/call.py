@@ -44,7 +44,7 @@ from shared.rpc.deadline import (
 from shared.rpc.gate import Ending, set_gate
 from shared.rpc.method import Method
 from shared.rpc.report import Report, set_report
-from shared.telemetry.correlation import Correlation, accept_request_id, new_request_id, set_correlation
+from shared.telemetry.correlation import Correlation, set_correlation
 from shared.telemetry.logging import get_logger
 
 # Where a google.rpc.Status goes, by gRPC's convention.
@@ -151,10 +151,8 @@ class Call:
         context = self._context
         # A call that comes without a gateway brings hardly any of these.
         sent = {key: value for key, value in context.invocation_metadata() if key in HEADERS}
-        request_id = sent.get(REQUEST_ID_HEADER)
-        self.correlation = correlation = Correlation(
-            accept_request_id(request_id) if request_id else new_request_id(),
-            sent.get(TRACEPARENT_HEADER, ""),
+        self.correlation = correlation = Correlation.of(
+            sent.get(REQUEST_ID_HEADER, ""), sent.get(TRACEPARENT_HEADER, "")
         )
         set_correlation(correlation)
         method = self.method

@@ -29,7 +29,7 @@ from shared.rpc.deadline import DEADLINE_HEADER, Deadline
 from shared.rpc.gate import Ending
 from shared.rpc.method import Method
 from shared.rpc.report import Report
-from shared.telemetry.correlation import Correlation, accept_request_id, new_request_id
+from shared.telemetry.correlation import Correlation
 
 if TYPE_CHECKING:
     # A process on grpcio's front needs no Rust.
@@ -179,8 +179,4 @@ class QuickCall:
 
     def _correlate(self) -> Correlation:
         sent = self._sent
-        request_id = sent.get(REQUEST_ID_HEADER)
-        return Correlation(
-            accept_request_id(request_id) if request_id else new_request_id(),
-            sent.get(TRACEPARENT_HEADER, ""),
-        )
+        return Correlation.of(sent.get(REQUEST_ID_HEADER, ""), sent.get(TRACEPARENT_HEADER, ""))

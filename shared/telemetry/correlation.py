@@ -58,6 +58,11 @@ class Correlation:
         self.request_id = request_id
         self._traceparent = traceparent
 
+    @classmethod
+    def of(cls, request_id: str, traceparent: str) -> Correlation:
+        """What a caller sent, either of which may be empty: his request id if it is harmless, else a new one."""
+        return cls(accept_request_id(request_id) if request_id else new_request_id(), traceparent)
+
     @property
     def trace(self) -> TraceParent | None:
         """The caller's position in its trace, if it sent one."""

@@ -85,11 +85,6 @@ class Queue:
         return first.count + second.count
 
     @property
-    def is_full(self) -> bool:
-        """Whether the next item must be refused."""
-        return len(self) >= self.max_size
-
-    @property
     def cost(self) -> float:
         """Cost of all that waits."""
         first, second = self._orders

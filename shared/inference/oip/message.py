@@ -37,6 +37,12 @@ class InferMessage:
 
 InferRequest: TypeAlias = pb.ModelInferRequest | InferMessage
 
+
+def get_request(message: InferRequest) -> pb.ModelInferRequest:
+    """What a message says beside its raw contents, which may lie in it too. Not to be changed."""
+    return message.request if isinstance(message, InferMessage) else message
+
+
 _layouts = Layouts()
 
 

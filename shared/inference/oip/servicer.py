@@ -22,7 +22,7 @@ from shared.errors import InvalidArgument, NotFound, SensoriumError, Unavailable
 from shared.inference.oip.answering import Answering
 from shared.inference.oip.config import make_config
 from shared.inference.oip.log_settings import change_log_settings, read_log_settings
-from shared.inference.oip.message import InferMessage, InferRequest
+from shared.inference.oip.message import InferRequest, get_request
 from shared.inference.oip.not_offered import NotOffered
 from shared.inference.oip.reply import make_index, make_metadata
 from shared.inference.oip.shortcut import InferShortcut
@@ -120,7 +120,7 @@ class InferenceServicer(NotOffered):
         async def answer(message: InferRequest) -> pb.ModelInferResponse:
             if authorised:
                 self._check_authorised(message, authorised)
-            request = message.request if isinstance(message, InferMessage) else message
+            request = get_request(message)
             with admit_message(request.model_name, measure(message)):
                 return await self._answering.answer(message, begin_message())
 
@@ -180,7 +180,7 @@ class InferenceServicer(NotOffered):
         return read_log_settings()
 
     def _check_authorised(self, message: InferRequest, authorised: str) -> None:
-        request = message.request if isinstance(message, InferMessage) else message
+        request = get_request(message)
         if request.model_name == authorised:
             return
         if self._repository.split(request.model_name)[0] != self._repository.split(authorised)[0]:

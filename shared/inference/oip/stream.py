@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from sensorium.oip.v2 import inference_pb2 as pb
 
 from shared.errors import DeadlineExceeded, SensoriumError, let_go
-from shared.inference.oip.message import InferMessage, InferRequest
+from shared.inference.oip.message import InferMessage, InferRequest, get_request
 from shared.rpc.deadline import Deadline
 from shared.rpc.gate import Gate
 from shared.telemetry.logging import get_logger
@@ -151,7 +151,7 @@ class Stream:
             if self._strict or (isinstance(error, DeadlineExceeded) and self._deadline.expired):
                 raise
             failed = pb.ModelStreamInferResponse(error_message=error.message)
-            request = message.request if isinstance(message, InferMessage) else message
+            request = get_request(message)
             answer = failed.infer_response
             answer.id, answer.model_name = request.id, request.model_name
             answer.model_version = request.model_version
