@@ -21,19 +21,9 @@ from gateway.control.view import View
 from shared.errors import InvalidArgument
 from shared.rpc.channel import channel, make_onward_metadata
 from shared.rpc.deadline import current_deadline
+from shared.rpc.metadata import EXTENSIONS, SERVER_NAME
 from shared.telemetry.logging import get_logger
 
-SERVER_NAME = "sensorium"
-# Those of a replica: each is served by one, or here for all of them.
-EXTENSIONS = (
-    "classification",
-    "schedule_policy",
-    "model_configuration",
-    "statistics",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "logging",
-)
 # A replica that does not answer in this time is left out of the sum.
 _ASK_TIMEOUT_S = 2.0
 _STATES = {

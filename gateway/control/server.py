@@ -26,9 +26,9 @@ from shared.rpc.admission.admission import Admission
 from shared.rpc.gate import Gate
 from shared.rpc.interceptor import Registry, intercept
 from shared.rpc.listen import check_address, describe_failure
+from shared.rpc.metadata import read_version
 from shared.rpc.method import Method
 from shared.rpc.settings import RpcSettings
-from shared.rpc.version import read_version
 from shared.telemetry.metrics import CallMetrics
 
 # Watches of the gateway's health end with it; this is for answers under way.

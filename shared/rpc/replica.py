@@ -17,7 +17,7 @@ from sensorium.mesh.v1 import replica_service_pb2 as pb
 from sensorium.mesh.v1 import replica_service_pb2_grpc as pb_grpc
 from sensorium.types.v1 import limits_pb2
 
-from shared.rpc.version import read_version
+from shared.rpc.metadata import read_version
 
 # At least so often a watcher hears something, so that it can tell a quiet replica from a lost one.
 HEARTBEAT_S = 10.0

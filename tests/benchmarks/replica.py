@@ -31,15 +31,21 @@ class RunningReplica:
 
 
 @asynccontextmanager
-async def running_replica(module: str, service: str, **settings: str) -> AsyncIterator[RunningReplica]:
-    """`python -m module`, configured as `service`, all models loaded. settings: the ends of its variables, in lower case."""
+async def running_replica(
+    module: str, service: str, *, models: Path | None = None, log_level: str = "error", **settings: str
+) -> AsyncIterator[RunningReplica]:
+    """`python -m module`, configured as `service`, all models loaded: those that were pulled, or those in a folder.
+
+    settings: the ends of its variables, in lower case. What machines learn and what is remembered of crashes stays out of
+    the user's own folder.
+    """
     name = f"SENSORIUM_{service.upper()}_"
     with tempfile.TemporaryDirectory() as state:
         address_file = Path(state) / "address"
         environ = {
             f"{name}RPC__ADDRESS_FILE": str(address_file),
-            f"{name}INFERENCE__MODELS_DIR": str(models_dir(state_dir(), service)),
-            "SENSORIUM_LOG_LEVEL": "error",
+            f"{name}INFERENCE__MODELS_DIR": str(models or models_dir(state_dir(), service)),
+            "SENSORIUM_LOG_LEVEL": log_level,
             "SENSORIUM_STATE_DIR": state,
             **{f"{name}{key.upper()}": value for key, value in settings.items()},
         }

@@ -26,13 +26,12 @@ from sensorium.oip.v2 import inference_pb2, inference_pb2_grpc
 
 from cli.place import models_dir
 from shared.inference.artifact import write_artifact
-from shared.rpc.channel import channel
 from shared.settings import state_dir
 from tests.benchmarks.load import require_h2load, run_load, write_body
+from tests.benchmarks.replica import running_replica
 from tests.benchmarks.report import Row, describe_machine
 from tests.benchmarks.tiny import METHODS, MODEL, make_request
 from tests.shared.inference.graphs import draft_of, entry_of, linear
-from tests.support.service_process import loaded, started
 from tests.support.waiting import within
 
 CALLS, WARM_UP, CANCELS = 300_000, 30_000, 1_000
@@ -40,7 +39,7 @@ CALLERS = 32
 # Typed calls cost a hundred times as much as the others.
 TYPED_SHARE = 0.005
 GROWTH_MB = 5.0
-START_S, CALL_S, ROUND_S = 90.0, 30.0, 600.0
+CALL_S, ROUND_S = 30.0, 600.0
 # What a slot that is free says of itself.
 IDLE = ("sensorium_rpc_inflight_calls", "sensorium_rpc_admitted_calls", "sensorium_rpc_admitted_bytes")
 IDLE_MODELS = ("sensorium_inference_queue_items", "sensorium_inference_running_items")
@@ -87,35 +86,18 @@ async def soaking(folder: Path) -> AsyncIterator[Soaked]:
     models = folder / "models"
     shutil.copytree(models_dir(state_dir(), "nlp"), models, symlinks=True)
     write_artifact(models, entry_of(MODEL, service="nlp"), draft_of(linear(64)))
-    address_file = folder / "address"
     metrics = f"127.0.0.1:{find_port()}"
-    environ = {
-        "SENSORIUM_STATE_DIR": str(folder / "state"),
-        "SENSORIUM_LOG_LEVEL": "warning",
-        "SENSORIUM_NLP_INFERENCE__MODELS_DIR": str(models),
-        "SENSORIUM_NLP_RPC__ADDRESS_FILE": str(address_file),
-        "SENSORIUM_NLP_RPC__METRICS_ADDRESS": metrics,
-    }
-    async with started("services.nlp", environ) as process:
-        async with asyncio.timeout(START_S):
-            while not address_file.exists():
-                if process.returncode is not None:
-                    _, said = await process.communicate()
-                    raise SystemExit(f"the replica did not start: {said.decode()}")
-                await asyncio.sleep(0.05)
-        address = address_file.read_text().strip()
-        async with channel(address) as opened:
-            await within(loaded(opened), START_S)
-            yield Soaked(
-                address,
-                metrics,
-                process.pid,
-                inference_pb2_grpc.GRPCInferenceServiceStub(opened),
-                nlp_service_pb2_grpc.NlpServiceStub(opened),
-                write_body(make_request(), folder / "body"),
-            )
-        process.terminate()
-        await within(process.communicate(), 30)
+    async with running_replica(
+        "services.nlp", "nlp", models=models, log_level="warning", rpc__metrics_address=metrics
+    ) as replica:
+        yield Soaked(
+            replica.address,
+            metrics,
+            replica.pid,
+            inference_pb2_grpc.GRPCInferenceServiceStub(replica.channel),
+            nlp_service_pb2_grpc.NlpServiceStub(replica.channel),
+            write_body(make_request(), folder / "body"),
+        )
 
 
 def find_port() -> int:

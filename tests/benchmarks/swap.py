@@ -27,12 +27,11 @@ from sensorium.nlp.v1 import nlp_service_pb2, nlp_service_pb2_grpc
 from sensorium.oip.v2 import inference_pb2, inference_pb2_grpc
 
 from cli.place import models_dir
-from shared.rpc.channel import channel
 from shared.settings import state_dir
+from tests.benchmarks.replica import running_replica
 from tests.benchmarks.report import Row, describe_machine, median_interval
 from tests.support.artifact_copy import copy_version, flip_bit, make_opset_99, remove_graph, truncate
-from tests.support.service_process import STATES, loaded, started
-from tests.support.waiting import within
+from tests.support.service_process import STATES
 
 SERVICE, MODEL = "nlp", "minilm"
 SWAPS = 50
@@ -98,26 +97,8 @@ class Serving:
 @asynccontextmanager
 async def serving(service: str, models: Path, **settings: str) -> AsyncIterator[Serving]:
     """A replica of a service over a models' folder, all loaded. settings: the ends of its variables, in lower case."""
-    name = f"SENSORIUM_{service.upper()}_"
-    with tempfile.TemporaryDirectory() as run:
-        address = Path(run) / "address"
-        environ = {
-            f"{name}RPC__ADDRESS_FILE": str(address),
-            f"{name}INFERENCE__MODELS_DIR": str(models),
-            "SENSORIUM_LOG_LEVEL": "error",
-            # What machines learn and what is remembered of crashes stays out of the user's own folder.
-            "SENSORIUM_STATE_DIR": run,
-            **{f"{name}{key.upper()}": value for key, value in settings.items()},
-        }
-        async with started(f"services.{service}", environ) as process:
-            async with asyncio.timeout(SWAP_S):
-                while not address.exists():
-                    await asyncio.sleep(0.05)
-            async with channel(address.read_text().strip()) as opened:
-                await within(loaded(opened), SWAP_S)
-                yield Serving(process.pid, opened, models)
-            process.terminate()
-            await within(process.communicate(), SWAP_S)
+    async with running_replica(f"services.{service}", service, models=models, **settings) as replica:
+        yield Serving(replica.pid, replica.channel, models)
 
 
 def make_tensor_call(serving: Serving) -> Callable[[], Awaitable[int]]:

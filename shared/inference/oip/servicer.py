@@ -32,27 +32,16 @@ from shared.rpc.admission.admission import admit_message
 from shared.rpc.caller import MODEL_HEADER
 from shared.rpc.deadline import begin_message, current_deadline
 from shared.rpc.gate import current_gate
-from shared.rpc.version import read_version
+from shared.rpc.metadata import EXTENSIONS, SERVER_NAME, read_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-# Extensions that work here, by Triton's names. `schedule_policy` is the parameters `timeout` and `priority`.
-EXTENSIONS = (
-    "classification",
-    "schedule_policy",
-    "model_configuration",
-    "statistics",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "logging",
-)
 
 
 class InferenceServicer(NotOffered):
     """The protocol's calls for the models of one repository."""
 
     def __init__(
-        self, repository: Repository, *, server_name: str = "sensorium", server_version: str | None = None
+        self, repository: Repository, *, server_name: str = SERVER_NAME, server_version: str | None = None
     ) -> None:
         self._repository = repository
         self._server_name = server_name
