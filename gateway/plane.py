@@ -22,7 +22,7 @@ from gateway.envoy import Json
 from gateway.envoy.admin import Admin
 from gateway.envoy.bootstrap import node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
-from gateway.envoy.files import Publisher, report_rejections, write_atomically
+from gateway.envoy.files import Publisher, report_rejections
 from gateway.envoy.listener import routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
 from gateway.envoy.rotation import RotationWatch
@@ -31,6 +31,7 @@ from gateway.identity.key import PUBLIC_NAME, read_public_set
 from gateway.place import Run
 from gateway.settings import GatewaySettings
 from shared.errors import StartupError
+from shared.files import write_atomically
 from shared.rpc.listen import check_address
 from shared.settings import state_dir
 from shared.telemetry.logging import get_logger
@@ -98,8 +99,8 @@ class Plane:
             else:
                 check_address(address)
                 check_address(f"127.0.0.1:{admin_port}")
-                write_atomically(places.descriptors, self._contract.serialized())
-                write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1).encode())
+                write_atomically(places.descriptors, self._contract.serialized(), mode=0o600)
+                write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1), mode=0o600)
                 self._publish()
                 await envoy.start(wanted)
             tasks.append(asyncio.create_task(envoy.keep_alive(wanted)))
@@ -107,7 +108,7 @@ class Plane:
             rotation = RotationWatch(admin, self._roster, self._publisher, places.folder)
             tasks.append(asyncio.create_task(rotation.run()))
             tasks.append(asyncio.create_task(report_rejections(admin)))
-            write_atomically(self._address_file, f"{address}\n".encode(), mode=0o644)
+            write_atomically(self._address_file, f"{address}\n", mode=0o644)
             self._log.info("ready", address=address, admin=f"127.0.0.1:{admin_port}", envoy=envoy.pid)
             await _wait_for_stop(stop, tasks)
         finally:

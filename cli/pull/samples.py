@@ -1,7 +1,5 @@
 """Real inputs for the demo and the tests, out of published packages: `tests/data/samples.toml` names them."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +9,7 @@ from cli.place import ROOT, cache_dir
 from cli.pull.catalog import read_sources
 from cli.pull.fetch import fetch_members
 from cli.pull.progress import Progress
+from shared.files import write_atomically
 
 SAMPLES_FILE = ROOT / "tests" / "data" / "samples.toml"
 
@@ -40,8 +39,5 @@ def fetch_sample(name: str, state: Path, progress: Progress | None = None) -> Sa
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}{PurePosixPath(member).suffix}"
     if not path.exists() or path.read_bytes() != content:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        Path(temporary).replace(path)
+        write_atomically(path, content, mode=0o600)
     return Sample(name=name, path=path, fields=fields)

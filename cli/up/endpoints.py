@@ -1,8 +1,9 @@
 """Where the replicas of this machine listen, one file each, for the gateway to watch: `run/endpoints/<service>/<n>`."""
 
-import os
 import shutil
 from pathlib import Path
+
+from shared.files import write_atomically
 
 
 class Endpoints:
@@ -20,10 +21,7 @@ class Endpoints:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(exist_ok=True)
-        # Files that begin with a dot are not read by whoever watches.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(address, encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, address)
 
 
 def endpoints_folder(state: Path) -> Path:

@@ -1,13 +1,13 @@
 """Which replicas of this machine were started again, how often and why: `run/restarts/<name>`, for `sensorium status`."""
 
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.up.endpoints import read_endpoints
+from shared.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,7 @@ class Restarts:
         """Says that the replica `name` is started again."""
         self._counts[name] = self._counts.get(name, 0) + 1
         restart = Restart(self._counts[name], time.time(), why)
-        temporary = self._folder / f".{name}.{os.getpid()}"
-        temporary.write_text(json.dumps(asdict(restart)), encoding="utf-8")
-        temporary.replace(self._folder / name)
+        write_atomically(self._folder / name, json.dumps(asdict(restart)))
 
 
 def restarts_folder(state: Path) -> Path:

@@ -1,6 +1,5 @@
 """The development token: made for the mesh of this machine, so that its user has nothing to set up."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from gateway.identity.key import PUBLIC_NAME, load_or_create, read_public_keys
 from gateway.identity.token import inspect, mint
 from shared.errors import StartupError
+from shared.files import write_atomically
 
 _LIFETIME_S = 30 * 86_400.0
 # Renewed while this is left, so that nobody's script breaks in the middle of a week.
@@ -37,12 +37,7 @@ def ensure_token(state: Path, scopes: Sequence[str], *, issuer: str, audience: s
         text = mint(
             key, subject=SUBJECT, scopes=scopes, lifetime_s=_LIFETIME_S, issuer=issuer, audience=audience
         )
-        temporary = path.with_name(f".token.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(f"{text}\n")
-        temporary.replace(path)
+        write_atomically(path, f"{text}\n", mode=0o600)
     return path
 
 

@@ -5,33 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.discovery.roster import Replica
 from gateway.envoy import Json
 from gateway.envoy.admin import Admin, AdminError
+from shared.files import write_atomically
 from shared.telemetry.logging import get_logger
 
 # Changes within this time are one: a replica that comes up reports several. The first of a burst is not held back.
 COALESCE_S = 0.1
 # Between looks at whether Envoy took what was written.
 REPORT_S = 5.0
-
-
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Puts `content` at `path` at once and whole, by a rename within the folder: what Envoy's watch waits for."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    finally:
-        # After the rename there is nothing of that name.
-        Path(name).unlink(missing_ok=True)
 
 
 async def report_rejections(admin: Admin, every_s: float = REPORT_S) -> None:
@@ -71,7 +57,7 @@ class Publisher:
             if self.versions.get(path) == version:
                 continue
             response = {"version_info": version, "resources": [resource]}
-            write_atomically(path, json.dumps(response, indent=1).encode())
+            write_atomically(path, json.dumps(response, indent=1), mode=0o600)
             self.versions[path] = version
             changed.append(path)
         self.replicas = tuple(replicas)

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gateway.envoy.admin import Admin, AdminError
-from gateway.envoy.files import write_atomically
 from shared.errors import StartupError
+from shared.files import write_atomically
 from shared.telemetry.logging import get_logger
 
 # Between looks at a process that is no child of ours, and at one that starts or drains.
@@ -168,7 +168,7 @@ class Envoy:
                 state, running = "", ""
             if state == "LIVE" and running == record.node:
                 written = Record(self._pid, record.node, record.address, record.admin_port)
-                write_atomically(self._record_path, json.dumps(asdict(written)).encode())
+                write_atomically(self._record_path, json.dumps(asdict(written)), mode=0o600)
                 self._log.info("started", pid=self._pid)
                 return
             await asyncio.sleep(_LOOK_S)

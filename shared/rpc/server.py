@@ -5,12 +5,10 @@ serve → stop.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +17,7 @@ from prometheus_client.registry import Collector
 from sensorium.mesh.v1 import replica_service_pb2_grpc
 
 from shared.errors import RestartError
+from shared.files import write_atomically
 from shared.rpc.admission.admission import Admission
 from shared.rpc.admission.metrics import AdmissionMetrics
 from shared.rpc.gate import Gate
@@ -127,7 +126,8 @@ class Server:
             task.add_done_callback(self._on_background_end)
             self._tasks.append(task)
         if settings.address_file is not None:
-            _write_atomically(settings.address_file, self.address + "\n")
+            settings.address_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(settings.address_file, self.address + "\n")
         self._log.info("listening", address=self.address, front=settings.front)
         return self.address
 
@@ -258,10 +258,3 @@ def _make_front(settings: RpcSettings) -> Front:
     from shared.rpc.native import NativeServer
 
     return NativeServer(options)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from shared.files import write_atomically
 from shared.telemetry.logging import get_logger
 
 _log = get_logger("inference")
@@ -224,9 +225,7 @@ class Record:
             for digest, blamed in models.items()
             if (aged := self._age(blamed)) is not None
         }
-        temporary = self._path.with_name(f".{_FILE}.{os.getpid()}")
-        temporary.write_text(json.dumps({"models": content}, indent=1), encoding="utf-8")
-        temporary.replace(self._path)
+        write_atomically(self._path, json.dumps({"models": content}, indent=1))
 
 
 def describe_quarantine(service: str, blamed: Blamed) -> str:

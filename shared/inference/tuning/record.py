@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shared.files import write_atomically
 from shared.inference.machine import describe_cpu, describe_runtime
 from shared.inference.tuning.values import Tuned
 from shared.telemetry.logging import get_logger
@@ -51,12 +51,7 @@ class TunedFolder:
         """
         path = self._path(tuned.model.partition("/")[2], tuned.digest, tuned.provider)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            partial.write_text(tuned.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, tuned.model_dump_json(indent=2) + "\n")
         return path
 
     def forget(self, name: str) -> int:

@@ -1,0 +1,30 @@
+"""Files that others read while they are written: they appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> None:
+    """Puts `content` at `path` at once and whole, by a rename within the folder, which must be there. Text becomes UTF-8.
+
+    Readers see the file of before or this one, and whoever lists the folder had better pass over names that begin with a
+    dot. mode: permissions; None = what the umask leaves.
+
+    Raises:
+        OSError: the file cannot be written; the one of before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(temporary, flags, 0o666 if mode is None else mode), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            # Whatever the umask took away.
+            temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        # After the rename there is nothing of that name.
+        temporary.unlink(missing_ok=True)
