@@ -2,6 +2,8 @@
 
 SHELL := /bin/bash
 UV_VERSION := 0.13.9
+# Another build of it: make TORCH="torch==2.13.0 --index-url URL" .venv-training/.stamp
+TORCH ?= torch==2.13.0
 PYTHON ?= python3
 BIN := .venv/bin
 UV := .venv-uv/bin/uv --preview-features package-conflicts
@@ -71,6 +73,11 @@ clean: ## remove the environments (models and tokens stay in the state folder)
 
 .venv/.dev: .venv/.serve
 	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu --group dev
+	@touch $@
+
+.venv-training/.stamp: uv.lock pyproject.toml .venv-uv/.stamp
+	UV_PROJECT_ENVIRONMENT=.venv-training $(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu --group dev --group training
+	.venv-training/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
 
 .venv-protos/.stamp: uv.lock .venv-uv/.stamp
