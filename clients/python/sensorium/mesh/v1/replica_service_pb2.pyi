@@ -144,7 +144,9 @@ class ModelStatus(google.protobuf.message.Message):
 
     @property
     def default_for(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Output only. Rpcs that use it when a request names no model, e.g. `ClassifyImage`."""
+        """Output only. Rpcs that use it when a request names no model, e.g. `ClassifyImage`; with a field, as in `ClassifyText/candidate_labels`, where
+        that holds for requests that set the field only, and another model answers those that do not.
+        """
 
     def __init__(
         self,

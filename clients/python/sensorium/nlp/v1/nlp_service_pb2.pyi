@@ -152,14 +152,18 @@ class ClassifyTextRequest(google.protobuf.message.Message):
     TEXTS_FIELD_NUMBER: builtins.int
     CANDIDATE_LABELS_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """Optional. Model as `<model>` or `<service>/<model>`; empty means the service's default for this rpc. NOT_FOUND if unknown."""
+    """Optional. Model as `<model>` or `<service>/<model>`; empty means the service's default for this rpc, which is one model with
+    candidate labels and another without. NOT_FOUND if unknown.
+    """
     @property
     def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Required. 1 to `max_items` texts of 1 to `max_characters` code points (see GetLimits)."""
 
     @property
     def candidate_labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Required. 2 to 64 distinct labels, best as short phrases, e.g. `about sports`. INVALID_ARGUMENT otherwise."""
+        """Optional. 2 to 64 distinct labels, best as short phrases, e.g. `about sports`; none means the labels that the model was trained
+        on. INVALID_ARGUMENT, naming the models that fit, for labels with a model that has its own, and for none with one that has not.
+        """
 
     def __init__(
         self,
@@ -225,7 +229,7 @@ class ClassifyTextResult(google.protobuf.message.Message):
 
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___LabelScore]:
-        """Output only. All candidate labels, best first."""
+        """Output only. All labels, best first."""
 
     def __init__(
         self,
@@ -250,18 +254,300 @@ class LabelScore(google.protobuf.message.Message):
     SCORE_FIELD_NUMBER: builtins.int
     SIMILARITY_FIELD_NUMBER: builtins.int
     label: builtins.str
-    """Output only. The label, as the caller wrote it."""
+    """Output only. The label: the model's own, or as the caller wrote it."""
     score: builtins.float
-    """Output only. Share among the candidates, 0 to 1; all of a text's scores sum to 1. It ranks; it is no calibrated probability."""
+    """Output only. 0 to 1; all of a text's scores sum to 1. Of a model with labels of its own a probability, calibrated as the model's
+    card says. Of candidate labels their share: it ranks, and is no calibrated probability.
+    """
     similarity: builtins.float
-    """Output only. Cosine similarity of text and label, -1 to 1."""
+    """Output only. Cosine similarity of text and label, -1 to 1; only where the request brought candidate labels."""
     def __init__(
         self,
         *,
         label: builtins.str = ...,
         score: builtins.float = ...,
-        similarity: builtins.float = ...,
+        similarity: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["label", b"label", "score", b"score", "similarity", b"similarity"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_similarity", b"_similarity", "similarity", b"similarity"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_similarity", b"_similarity", "label", b"label", "score", b"score", "similarity", b"similarity"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_similarity", b"_similarity"]) -> typing.Literal["similarity"] | None: ...
 
 Global___LabelScore: typing_extensions.TypeAlias = LabelScore
+
+@typing.final
+class DetectLanguageRequest(google.protobuf.message.Message):
+    """Request of DetectLanguage."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    MAX_RESULTS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Optional. Model as `<model>` or `<service>/<model>`; empty means the service's default for this rpc. NOT_FOUND if unknown."""
+    max_results: builtins.int
+    """Optional. Languages per text, 1 to 100; 0 means 3. INVALID_ARGUMENT outside."""
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Required. 1 to `max_items` texts of 1 to `max_characters` code points (see GetLimits)."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+        max_results: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_results", b"max_results", "model", b"model", "texts", b"texts"]) -> None: ...
+
+Global___DetectLanguageRequest: typing_extensions.TypeAlias = DetectLanguageRequest
+
+@typing.final
+class DetectLanguageResponse(google.protobuf.message.Message):
+    """Reply of DetectLanguage."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DetectLanguageResult]:
+        """Output only. One per text, in the order of the request."""
+
+    @property
+    def model(self) -> sensorium.types.v1.model_pb2.ModelRef:
+        """Output only. The model that answered."""
+
+    @property
+    def timing(self) -> sensorium.types.v1.model_pb2.Timing:
+        """Output only. Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___DetectLanguageResult] | None = ...,
+        model: sensorium.types.v1.model_pb2.ModelRef | None = ...,
+        timing: sensorium.types.v1.model_pb2.Timing | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model", "timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "results", b"results", "timing", b"timing"]) -> None: ...
+
+Global___DetectLanguageResponse: typing_extensions.TypeAlias = DetectLanguageResponse
+
+@typing.final
+class DetectLanguageResult(google.protobuf.message.Message):
+    """The language of one text."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    LANGUAGES_FIELD_NUMBER: builtins.int
+    RELIABLE_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    LANGUAGE_SUPPORT_FIELD_NUMBER: builtins.int
+    reliable: builtins.bool
+    """Output only. True if the best language's score is above the model's own threshold and the script is one of the model's languages'."""
+    truncated: builtins.bool
+    """Output only. True if the text was longer than the model reads, so that its end did not count."""
+    language_support: Global___LanguageSupport.ValueType
+    """Output only. Whether the text is written in a script of the model's languages."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status:
+        """Output only. Absent or code 0 if the text was answered, else why not."""
+
+    @property
+    def languages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___DetectedLanguage]:
+        """Output only. Best first, at most `max_results`."""
+
+    def __init__(
+        self,
+        *,
+        status: google.rpc.status_pb2.Status | None = ...,
+        languages: collections.abc.Iterable[Global___DetectedLanguage] | None = ...,
+        reliable: builtins.bool = ...,
+        truncated: builtins.bool = ...,
+        language_support: Global___LanguageSupport.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["language_support", b"language_support", "languages", b"languages", "reliable", b"reliable", "status", b"status", "truncated", b"truncated"]) -> None: ...
+
+Global___DetectLanguageResult: typing_extensions.TypeAlias = DetectLanguageResult
+
+@typing.final
+class DetectedLanguage(google.protobuf.message.Message):
+    """A language and how sure the model is of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """Output only. BCP-47 tag, e.g. `pt` or `zh-Hant`."""
+    score: builtins.float
+    """Output only. Probability among the model's languages, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "score", b"score"]) -> None: ...
+
+Global___DetectedLanguage: typing_extensions.TypeAlias = DetectedLanguage
+
+@typing.final
+class ExplainTextRequest(google.protobuf.message.Message):
+    """Request of ExplainText."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    CANDIDATE_LABELS_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    MAX_RUNS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Optional. Model as for ClassifyText; empty means the one that answers ClassifyText. NOT_FOUND if unknown."""
+    label: builtins.str
+    """Optional. The label to explain; empty means each text's best. INVALID_ARGUMENT, listing the labels, for one that is not among them."""
+    max_runs: builtins.int
+    """Optional. Most runs of the model per text, 16 to `max_runs` (see GetLimits); 0 means 128, or that bound where it is lower. More runs give
+    steadier attributions. INVALID_ARGUMENT outside.
+    """
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Required. 1 to `max_items` texts of 1 to `max_characters` code points (see GetLimits)."""
+
+    @property
+    def candidate_labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Optional. As in ClassifyText."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+        candidate_labels: collections.abc.Iterable[builtins.str] | None = ...,
+        label: builtins.str = ...,
+        max_runs: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate_labels", b"candidate_labels", "label", b"label", "max_runs", b"max_runs", "model", b"model", "texts", b"texts"]) -> None: ...
+
+Global___ExplainTextRequest: typing_extensions.TypeAlias = ExplainTextRequest
+
+@typing.final
+class ExplainTextResponse(google.protobuf.message.Message):
+    """Reply of ExplainText."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainTextResult]:
+        """Output only. One per text, in the order of the request."""
+
+    @property
+    def model(self) -> sensorium.types.v1.model_pb2.ModelRef:
+        """Output only. The model that was explained."""
+
+    @property
+    def timing(self) -> sensorium.types.v1.model_pb2.Timing:
+        """Output only. Where the time went; `queue` and `compute` are those of a text's runs, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___ExplainTextResult] | None = ...,
+        model: sensorium.types.v1.model_pb2.ModelRef | None = ...,
+        timing: sensorium.types.v1.model_pb2.Timing | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model", "timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "results", b"results", "timing", b"timing"]) -> None: ...
+
+Global___ExplainTextResponse: typing_extensions.TypeAlias = ExplainTextResponse
+
+@typing.final
+class ExplainTextResult(google.protobuf.message.Message):
+    """What speaks for a label in one text."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    BASE_SCORE_FIELD_NUMBER: builtins.int
+    ATTRIBUTIONS_FIELD_NUMBER: builtins.int
+    RUN_COUNT_FIELD_NUMBER: builtins.int
+    TRUNCATED_FIELD_NUMBER: builtins.int
+    LANGUAGE_SUPPORT_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """Output only. The label that is explained."""
+    score: builtins.float
+    """Output only. The label's score for the whole text, as ClassifyText gives it."""
+    base_score: builtins.float
+    """Output only. The label's score with every word left out: what the attributions count from."""
+    run_count: builtins.int
+    """Output only. Runs of the model that this took."""
+    truncated: builtins.bool
+    """Output only. True if the text was longer than the model reads; what lies behind has no attribution."""
+    language_support: Global___LanguageSupport.ValueType
+    """Output only. Whether the model knows the text's script."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status:
+        """Output only. Absent or code 0 if the text was answered, else why not."""
+
+    @property
+    def attributions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TextAttribution]:
+        """Output only. In the order of the text, without overlap. Words of a text that has more than the explanation can tell apart are
+        joined into stretches.
+        """
+
+    def __init__(
+        self,
+        *,
+        status: google.rpc.status_pb2.Status | None = ...,
+        label: builtins.str = ...,
+        score: builtins.float = ...,
+        base_score: builtins.float = ...,
+        attributions: collections.abc.Iterable[Global___TextAttribution] | None = ...,
+        run_count: builtins.int = ...,
+        truncated: builtins.bool = ...,
+        language_support: Global___LanguageSupport.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributions", b"attributions", "base_score", b"base_score", "label", b"label", "language_support", b"language_support", "run_count", b"run_count", "score", b"score", "status", b"status", "truncated", b"truncated"]) -> None: ...
+
+Global___ExplainTextResult: typing_extensions.TypeAlias = ExplainTextResult
+
+@typing.final
+class TextAttribution(google.protobuf.message.Message):
+    """A stretch of a text and what it does for the label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    BEGIN_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    ATTRIBUTION_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """Output only. The stretch, as it stands in the text."""
+    begin: builtins.int
+    """Output only. Where it begins, in code points from the text's beginning."""
+    end: builtins.int
+    """Output only. Where it ends, in code points; the one at `end` does not belong to it."""
+    attribution: builtins.float
+    """Output only. What it adds to the label's score: above 0 it speaks for the label, below 0 against it."""
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        begin: builtins.int = ...,
+        end: builtins.int = ...,
+        attribution: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attribution", b"attribution", "begin", b"begin", "end", b"end", "text", b"text"]) -> None: ...
+
+Global___TextAttribution: typing_extensions.TypeAlias = TextAttribution

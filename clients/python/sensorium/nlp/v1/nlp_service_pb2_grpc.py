@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NlpServiceStub:
-    """Embeds and classifies texts.
+    """Embeds and classifies texts, says their language, and explains a classification.
 
     Every rpc takes a list of texts and answers with one result per text, in the order of the request; a bad text fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -50,10 +50,20 @@ class NlpServiceStub:
                 request_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextRequest.SerializeToString,
                 response_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextResponse.FromString,
                 _registered_method=True)
+        self.DetectLanguage = channel.unary_unary(
+                '/sensorium.nlp.v1.NlpService/DetectLanguage',
+                request_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageRequest.SerializeToString,
+                response_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageResponse.FromString,
+                _registered_method=True)
+        self.ExplainText = channel.unary_unary(
+                '/sensorium.nlp.v1.NlpService/ExplainText',
+                request_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextRequest.SerializeToString,
+                response_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextResponse.FromString,
+                _registered_method=True)
 
 
 class NlpServiceServicer:
-    """Embeds and classifies texts.
+    """Embeds and classifies texts, says their language, and explains a classification.
 
     Every rpc takes a list of texts and answers with one result per text, in the order of the request; a bad text fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -69,7 +79,26 @@ class NlpServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyText(self, request, context):
-        """Says which of the caller's candidate labels fits a text best, by the similarity of their meanings.
+        """Says which label fits a text best: of the labels that a model was trained on, e.g. `negative` and `positive`, or, where the
+        request brings candidate labels, of those, by the similarity of their meanings (zero-shot).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetectLanguage(self, request, context):
+        """Says in which language a text is written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainText(self, request, context):
+        """Says which words of a text speak for a label and which against it, for any model of ClassifyText: the model is run many times
+        on the text with some of its words left out. The runs wait behind other calls (priority `batch`).
+
+        DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+        (`max_runs`), fewer texts or a later deadline help.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +117,16 @@ def add_NlpServiceServicer_to_server(servicer, server):
                     request_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextRequest.FromString,
                     response_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextResponse.SerializeToString,
             ),
+            'DetectLanguage': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetectLanguage,
+                    request_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageRequest.FromString,
+                    response_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageResponse.SerializeToString,
+            ),
+            'ExplainText': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainText,
+                    request_deserializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextRequest.FromString,
+                    response_serializer=sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sensorium.nlp.v1.NlpService', rpc_method_handlers)
@@ -97,7 +136,7 @@ def add_NlpServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NlpService:
-    """Embeds and classifies texts.
+    """Embeds and classifies texts, says their language, and explains a classification.
 
     Every rpc takes a list of texts and answers with one result per text, in the order of the request; a bad text fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -149,6 +188,60 @@ class NlpService:
             '/sensorium.nlp.v1.NlpService/ClassifyText',
             sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextRequest.SerializeToString,
             sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ClassifyTextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetectLanguage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sensorium.nlp.v1.NlpService/DetectLanguage',
+            sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageRequest.SerializeToString,
+            sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.DetectLanguageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sensorium.nlp.v1.NlpService/ExplainText',
+            sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextRequest.SerializeToString,
+            sensorium_dot_nlp_dot_v1_dot_nlp__service__pb2.ExplainTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,8 +57,40 @@ _NlpServiceClassifyTextType = typing_extensions.TypeVar(
     ],
 )
 
-class NlpServiceStub(typing.Generic[_NlpServiceEmbedTextType, _NlpServiceClassifyTextType]):
-    """Embeds and classifies texts.
+_NlpServiceDetectLanguageType = typing_extensions.TypeVar(
+    '_NlpServiceDetectLanguageType',
+    grpc.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+    ],
+)
+
+_NlpServiceExplainTextType = typing_extensions.TypeVar(
+    '_NlpServiceExplainTextType',
+    grpc.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+    ],
+)
+
+class NlpServiceStub(typing.Generic[_NlpServiceEmbedTextType, _NlpServiceClassifyTextType, _NlpServiceDetectLanguageType, _NlpServiceExplainTextType]):
+    """Embeds and classifies texts, says their language, and explains a classification.
 
     Every rpc takes a list of texts and answers with one result per text, in the order of the request; a bad text fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -76,6 +108,14 @@ class NlpServiceStub(typing.Generic[_NlpServiceEmbedTextType, _NlpServiceClassif
             sensorium.nlp.v1.nlp_service_pb2.ClassifyTextRequest,
             sensorium.nlp.v1.nlp_service_pb2.ClassifyTextResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+            sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+            sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -88,13 +128,34 @@ class NlpServiceStub(typing.Generic[_NlpServiceEmbedTextType, _NlpServiceClassif
             sensorium.nlp.v1.nlp_service_pb2.ClassifyTextRequest,
             sensorium.nlp.v1.nlp_service_pb2.ClassifyTextResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+            sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+            sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     EmbedText: _NlpServiceEmbedTextType
     """Turns a text into a vector, so that texts of similar meaning have a high dot product."""
 
     ClassifyText: _NlpServiceClassifyTextType
-    """Says which of the caller's candidate labels fits a text best, by the similarity of their meanings."""
+    """Says which label fits a text best: of the labels that a model was trained on, e.g. `negative` and `positive`, or, where the
+    request brings candidate labels, of those, by the similarity of their meanings (zero-shot).
+    """
+
+    DetectLanguage: _NlpServiceDetectLanguageType
+    """Says in which language a text is written."""
+
+    ExplainText: _NlpServiceExplainTextType
+    """Says which words of a text speak for a label and which against it, for any model of ClassifyText: the model is run many times
+    on the text with some of its words left out. The runs wait behind other calls (priority `batch`).
+
+    DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+    (`max_runs`), fewer texts or a later deadline help.
+    """
 
 NlpServiceAsyncStub: typing_extensions.TypeAlias = NlpServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -105,10 +166,18 @@ NlpServiceAsyncStub: typing_extensions.TypeAlias = NlpServiceStub[
         sensorium.nlp.v1.nlp_service_pb2.ClassifyTextRequest,
         sensorium.nlp.v1.nlp_service_pb2.ClassifyTextResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+        sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+        sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse,
+    ],
 ]
 
 class NlpServiceServicer(metaclass=abc.ABCMeta):
-    """Embeds and classifies texts.
+    """Embeds and classifies texts, says their language, and explains a classification.
 
     Every rpc takes a list of texts and answers with one result per text, in the order of the request; a bad text fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -130,6 +199,29 @@ class NlpServiceServicer(metaclass=abc.ABCMeta):
         request: sensorium.nlp.v1.nlp_service_pb2.ClassifyTextRequest,
         context: _ServicerContext,
     ) -> typing.Union[sensorium.nlp.v1.nlp_service_pb2.ClassifyTextResponse, collections.abc.Awaitable[sensorium.nlp.v1.nlp_service_pb2.ClassifyTextResponse]]:
-        """Says which of the caller's candidate labels fits a text best, by the similarity of their meanings."""
+        """Says which label fits a text best: of the labels that a model was trained on, e.g. `negative` and `positive`, or, where the
+        request brings candidate labels, of those, by the similarity of their meanings (zero-shot).
+        """
+
+    @abc.abstractmethod
+    def DetectLanguage(
+        self,
+        request: sensorium.nlp.v1.nlp_service_pb2.DetectLanguageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse, collections.abc.Awaitable[sensorium.nlp.v1.nlp_service_pb2.DetectLanguageResponse]]:
+        """Says in which language a text is written."""
+
+    @abc.abstractmethod
+    def ExplainText(
+        self,
+        request: sensorium.nlp.v1.nlp_service_pb2.ExplainTextRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse, collections.abc.Awaitable[sensorium.nlp.v1.nlp_service_pb2.ExplainTextResponse]]:
+        """Says which words of a text speak for a label and which against it, for any model of ClassifyText: the model is run many times
+        on the text with some of its words left out. The runs wait behind other calls (priority `batch`).
+
+        DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+        (`max_runs`), fewer texts or a later deadline help.
+        """
 
 def add_NlpServiceServicer_to_server(servicer: NlpServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -287,6 +287,100 @@ class DetectSpeechResponse(google.protobuf.message.Message):
 Global___DetectSpeechResponse: typing_extensions.TypeAlias = DetectSpeechResponse
 
 @typing.final
+class RecognizeCommandRequest(google.protobuf.message.Message):
+    """Request of RecognizeCommand."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    AUDIO_FIELD_NUMBER: builtins.int
+    MAX_RESULTS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Optional. Model as `<model>` or `<service>/<model>`; empty means the service's default for this rpc. NOT_FOUND if unknown."""
+    max_results: builtins.int
+    """Optional. Commands in the reply, 1 to 100; 0 means 5. INVALID_ARGUMENT outside."""
+    @property
+    def audio(self) -> Global___Audio:
+        """Required. A clip with one command. INVALID_ARGUMENT if it is longer than the model or the service takes, or without any sound."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        audio: Global___Audio | None = ...,
+        max_results: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["audio", b"audio"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["audio", b"audio", "max_results", b"max_results", "model", b"model"]) -> None: ...
+
+Global___RecognizeCommandRequest: typing_extensions.TypeAlias = RecognizeCommandRequest
+
+@typing.final
+class RecognizeCommandResponse(google.protobuf.message.Message):
+    """Reply of RecognizeCommand."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: builtins.int
+    AUDIO_DURATION_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    @property
+    def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RecognizedCommand]:
+        """Output only. Best first, at most `max_results`."""
+
+    @property
+    def audio_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """Output only. Length of the clip."""
+
+    @property
+    def model(self) -> sensorium.types.v1.model_pb2.ModelRef:
+        """Output only. The model that answered."""
+
+    @property
+    def timing(self) -> sensorium.types.v1.model_pb2.Timing:
+        """Output only. Where the time went."""
+
+    def __init__(
+        self,
+        *,
+        commands: collections.abc.Iterable[Global___RecognizedCommand] | None = ...,
+        audio_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        model: sensorium.types.v1.model_pb2.ModelRef | None = ...,
+        timing: sensorium.types.v1.model_pb2.Timing | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["audio_duration", b"audio_duration", "model", b"model", "timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["audio_duration", b"audio_duration", "commands", b"commands", "model", b"model", "timing", b"timing"]) -> None: ...
+
+Global___RecognizeCommandResponse: typing_extensions.TypeAlias = RecognizeCommandResponse
+
+@typing.final
+class RecognizedCommand(google.protobuf.message.Message):
+    """A command and how sure the model is of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: builtins.int
+    LANGUAGE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """Output only. The command, e.g. `seven`, or the kind of sound, e.g. `music`."""
+    language: builtins.str
+    """Output only. Language in which it is spoken, as a BCP-47 tag; empty where the model's labels have none."""
+    score: builtins.float
+    """Output only. Probability among the model's labels, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        label: builtins.str = ...,
+        language: builtins.str = ...,
+        score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label", "language", b"language", "score", b"score"]) -> None: ...
+
+Global___RecognizedCommand: typing_extensions.TypeAlias = RecognizedCommand
+
+@typing.final
 class EmbedSpeakerRequest(google.protobuf.message.Message):
     """Request of EmbedSpeaker."""
 

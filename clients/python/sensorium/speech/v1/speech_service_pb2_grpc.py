@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SpeechServiceStub:
-    """Transcribes clips, finds speech in them and embeds voices.
+    """Transcribes clips, finds speech in them, recognizes commands and embeds voices.
 
     INVALID_ARGUMENT for bytes that are no audio, a damaged clip, samples that are not finite, or a clip above a limit (see MeshService.GetLimits);
     NOT_FOUND for an unknown model, UNAVAILABLE for one that is not ready, RESOURCE_EXHAUSTED when the service is full, DEADLINE_EXCEEDED.
@@ -48,6 +48,11 @@ class SpeechServiceStub:
                 request_serializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechRequest.SerializeToString,
                 response_deserializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechResponse.FromString,
                 _registered_method=True)
+        self.RecognizeCommand = channel.unary_unary(
+                '/sensorium.speech.v1.SpeechService/RecognizeCommand',
+                request_serializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandRequest.SerializeToString,
+                response_deserializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandResponse.FromString,
+                _registered_method=True)
         self.EmbedSpeaker = channel.unary_unary(
                 '/sensorium.speech.v1.SpeechService/EmbedSpeaker',
                 request_serializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.EmbedSpeakerRequest.SerializeToString,
@@ -56,7 +61,7 @@ class SpeechServiceStub:
 
 
 class SpeechServiceServicer:
-    """Transcribes clips, finds speech in them and embeds voices.
+    """Transcribes clips, finds speech in them, recognizes commands and embeds voices.
 
     INVALID_ARGUMENT for bytes that are no audio, a damaged clip, samples that are not finite, or a clip above a limit (see MeshService.GetLimits);
     NOT_FOUND for an unknown model, UNAVAILABLE for one that is not ready, RESOURCE_EXHAUSTED when the service is full, DEADLINE_EXCEEDED.
@@ -71,6 +76,14 @@ class SpeechServiceServicer:
 
     def DetectSpeech(self, request, context):
         """Says when somebody speaks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecognizeCommand(self, request, context):
+        """Says which of a model's commands is spoken in a short clip, e.g. a digit; or, with a model made for that, what kind of sound
+        it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +109,11 @@ def add_SpeechServiceServicer_to_server(servicer, server):
                     request_deserializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechRequest.FromString,
                     response_serializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechResponse.SerializeToString,
             ),
+            'RecognizeCommand': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecognizeCommand,
+                    request_deserializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandRequest.FromString,
+                    response_serializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandResponse.SerializeToString,
+            ),
             'EmbedSpeaker': grpc.unary_unary_rpc_method_handler(
                     servicer.EmbedSpeaker,
                     request_deserializer=sensorium_dot_speech_dot_v1_dot_speech__service__pb2.EmbedSpeakerRequest.FromString,
@@ -110,7 +128,7 @@ def add_SpeechServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SpeechService:
-    """Transcribes clips, finds speech in them and embeds voices.
+    """Transcribes clips, finds speech in them, recognizes commands and embeds voices.
 
     INVALID_ARGUMENT for bytes that are no audio, a damaged clip, samples that are not finite, or a clip above a limit (see MeshService.GetLimits);
     NOT_FOUND for an unknown model, UNAVAILABLE for one that is not ready, RESOURCE_EXHAUSTED when the service is full, DEADLINE_EXCEEDED.
@@ -160,6 +178,33 @@ class SpeechService:
             '/sensorium.speech.v1.SpeechService/DetectSpeech',
             sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechRequest.SerializeToString,
             sensorium_dot_speech_dot_v1_dot_speech__service__pb2.DetectSpeechResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecognizeCommand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sensorium.speech.v1.SpeechService/RecognizeCommand',
+            sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandRequest.SerializeToString,
+            sensorium_dot_speech_dot_v1_dot_speech__service__pb2.RecognizeCommandResponse.FromString,
             options,
             channel_credentials,
             insecure,

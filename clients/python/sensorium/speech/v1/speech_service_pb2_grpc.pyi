@@ -57,6 +57,22 @@ _SpeechServiceDetectSpeechType = typing_extensions.TypeVar(
     ],
 )
 
+_SpeechServiceRecognizeCommandType = typing_extensions.TypeVar(
+    '_SpeechServiceRecognizeCommandType',
+    grpc.UnaryUnaryMultiCallable[
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
+    ],
+)
+
 _SpeechServiceEmbedSpeakerType = typing_extensions.TypeVar(
     '_SpeechServiceEmbedSpeakerType',
     grpc.UnaryUnaryMultiCallable[
@@ -73,8 +89,8 @@ _SpeechServiceEmbedSpeakerType = typing_extensions.TypeVar(
     ],
 )
 
-class SpeechServiceStub(typing.Generic[_SpeechServiceTranscribeType, _SpeechServiceDetectSpeechType, _SpeechServiceEmbedSpeakerType]):
-    """Transcribes clips, finds speech in them and embeds voices.
+class SpeechServiceStub(typing.Generic[_SpeechServiceTranscribeType, _SpeechServiceDetectSpeechType, _SpeechServiceRecognizeCommandType, _SpeechServiceEmbedSpeakerType]):
+    """Transcribes clips, finds speech in them, recognizes commands and embeds voices.
 
     INVALID_ARGUMENT for bytes that are no audio, a damaged clip, samples that are not finite, or a clip above a limit (see MeshService.GetLimits);
     NOT_FOUND for an unknown model, UNAVAILABLE for one that is not ready, RESOURCE_EXHAUSTED when the service is full, DEADLINE_EXCEEDED.
@@ -89,6 +105,10 @@ class SpeechServiceStub(typing.Generic[_SpeechServiceTranscribeType, _SpeechServ
         grpc.UnaryUnaryMultiCallable[
             sensorium.speech.v1.speech_service_pb2.DetectSpeechRequest,
             sensorium.speech.v1.speech_service_pb2.DetectSpeechResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+            sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             sensorium.speech.v1.speech_service_pb2.EmbedSpeakerRequest,
@@ -107,6 +127,10 @@ class SpeechServiceStub(typing.Generic[_SpeechServiceTranscribeType, _SpeechServ
             sensorium.speech.v1.speech_service_pb2.DetectSpeechResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+            sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             sensorium.speech.v1.speech_service_pb2.EmbedSpeakerRequest,
             sensorium.speech.v1.speech_service_pb2.EmbedSpeakerResponse,
         ],
@@ -117,6 +141,11 @@ class SpeechServiceStub(typing.Generic[_SpeechServiceTranscribeType, _SpeechServ
 
     DetectSpeech: _SpeechServiceDetectSpeechType
     """Says when somebody speaks."""
+
+    RecognizeCommand: _SpeechServiceRecognizeCommandType
+    """Says which of a model's commands is spoken in a short clip, e.g. a digit; or, with a model made for that, what kind of sound
+    it is.
+    """
 
     EmbedSpeaker: _SpeechServiceEmbedSpeakerType
     """Turns a voice into a vector, so that clips of one speaker have a high dot product."""
@@ -131,13 +160,17 @@ SpeechServiceAsyncStub: typing_extensions.TypeAlias = SpeechServiceStub[
         sensorium.speech.v1.speech_service_pb2.DetectSpeechResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+        sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         sensorium.speech.v1.speech_service_pb2.EmbedSpeakerRequest,
         sensorium.speech.v1.speech_service_pb2.EmbedSpeakerResponse,
     ],
 ]
 
 class SpeechServiceServicer(metaclass=abc.ABCMeta):
-    """Transcribes clips, finds speech in them and embeds voices.
+    """Transcribes clips, finds speech in them, recognizes commands and embeds voices.
 
     INVALID_ARGUMENT for bytes that are no audio, a damaged clip, samples that are not finite, or a clip above a limit (see MeshService.GetLimits);
     NOT_FOUND for an unknown model, UNAVAILABLE for one that is not ready, RESOURCE_EXHAUSTED when the service is full, DEADLINE_EXCEEDED.
@@ -158,6 +191,16 @@ class SpeechServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sensorium.speech.v1.speech_service_pb2.DetectSpeechResponse, collections.abc.Awaitable[sensorium.speech.v1.speech_service_pb2.DetectSpeechResponse]]:
         """Says when somebody speaks."""
+
+    @abc.abstractmethod
+    def RecognizeCommand(
+        self,
+        request: sensorium.speech.v1.speech_service_pb2.RecognizeCommandRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse, collections.abc.Awaitable[sensorium.speech.v1.speech_service_pb2.RecognizeCommandResponse]]:
+        """Says which of a model's commands is spoken in a short clip, e.g. a digit; or, with a model made for that, what kind of sound
+        it is.
+        """
 
     @abc.abstractmethod
     def EmbedSpeaker(

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsensorium/types/v1/limits.proto\x12\x12sensorium.types.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\xff\x01\n\tRpcLimits\x12\x14\n\x06method\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11max_message_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tmax_items\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0emax_item_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nmax_pixels\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x32\n\tmax_audio\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x1c\n\x0emax_characters\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nmax_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x42]\n\x16\x64\x65v.sensorium.types.v1P\x01Z,sensorium.dev/gen/sensorium/types/v1;typesv1\xaa\x02\x12Sensorium.Types.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsensorium/types/v1/limits.proto\x12\x12sensorium.types.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\"\x97\x02\n\tRpcLimits\x12\x14\n\x06method\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11max_message_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tmax_items\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0emax_item_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nmax_pixels\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x32\n\tmax_audio\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x03\x12\x1c\n\x0emax_characters\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nmax_tokens\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08max_runs\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x42]\n\x16\x64\x65v.sensorium.types.v1P\x01Z,sensorium.dev/gen/sensorium/types/v1;typesv1\xaa\x02\x12Sensorium.Types.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RPCLIMITS'].fields_by_name['max_characters']._serialized_options = b'\342A\001\003'
   _globals['_RPCLIMITS'].fields_by_name['max_tokens']._loaded_options = None
   _globals['_RPCLIMITS'].fields_by_name['max_tokens']._serialized_options = b'\342A\001\003'
+  _globals['_RPCLIMITS'].fields_by_name['max_runs']._loaded_options = None
+  _globals['_RPCLIMITS'].fields_by_name['max_runs']._serialized_options = b'\342A\001\003'
   _globals['_RPCLIMITS']._serialized_start=121
-  _globals['_RPCLIMITS']._serialized_end=376
+  _globals['_RPCLIMITS']._serialized_end=400
 # @@protoc_insertion_point(module_scope)

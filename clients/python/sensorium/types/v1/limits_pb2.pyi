@@ -31,6 +31,7 @@ class RpcLimits(google.protobuf.message.Message):
     MAX_AUDIO_FIELD_NUMBER: builtins.int
     MAX_CHARACTERS_FIELD_NUMBER: builtins.int
     MAX_TOKENS_FIELD_NUMBER: builtins.int
+    MAX_RUNS_FIELD_NUMBER: builtins.int
     method: builtins.str
     """Output only. Full method name, e.g. `sensorium.vision.v1.VisionService/ClassifyImage`."""
     max_message_bytes: builtins.int
@@ -45,6 +46,8 @@ class RpcLimits(google.protobuf.message.Message):
     """Output only. Longest text, in Unicode code points."""
     max_tokens: builtins.int
     """Output only. Most tokens that the model reads of one text; what lies behind is reported as `truncated`."""
+    max_runs: builtins.int
+    """Output only. Most runs of a model that the explanation of one input may ask for."""
     @property
     def max_audio(self) -> google.protobuf.duration_pb2.Duration:
         """Output only. Longest clip."""
@@ -60,8 +63,9 @@ class RpcLimits(google.protobuf.message.Message):
         max_audio: google.protobuf.duration_pb2.Duration | None = ...,
         max_characters: builtins.int = ...,
         max_tokens: builtins.int = ...,
+        max_runs: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["max_audio", b"max_audio"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["max_audio", b"max_audio", "max_characters", b"max_characters", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_pixels", b"max_pixels", "max_tokens", b"max_tokens", "method", b"method"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_audio", b"max_audio", "max_characters", b"max_characters", "max_item_bytes", b"max_item_bytes", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_pixels", b"max_pixels", "max_runs", b"max_runs", "max_tokens", b"max_tokens", "method", b"method"]) -> None: ...
 
 Global___RpcLimits: typing_extensions.TypeAlias = RpcLimits

@@ -729,3 +729,135 @@ class EmbedImageResult(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["embedding", b"embedding", "status", b"status"]) -> None: ...
 
 Global___EmbedImageResult: typing_extensions.TypeAlias = EmbedImageResult
+
+@typing.final
+class ExplainImageRequest(google.protobuf.message.Message):
+    """Request of ExplainImage."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    MAX_RUNS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Optional. Model as for ClassifyImage; empty means the one that answers ClassifyImage. NOT_FOUND if unknown."""
+    label: builtins.str
+    """Optional. The label to explain, as ClassifyImage writes it; empty means each image's best. INVALID_ARGUMENT for one that the model
+    does not have.
+    """
+    max_runs: builtins.int
+    """Optional. Most runs of the model per image, 16 to `max_runs` (see GetLimits); 0 means 128, or that bound where it is lower. More runs give
+    a steadier and finer map. INVALID_ARGUMENT outside.
+    """
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Image]:
+        """Required. 1 to `max_items` images (see GetLimits)."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        images: collections.abc.Iterable[Global___Image] | None = ...,
+        label: builtins.str = ...,
+        max_runs: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "label", b"label", "max_runs", b"max_runs", "model", b"model"]) -> None: ...
+
+Global___ExplainImageRequest: typing_extensions.TypeAlias = ExplainImageRequest
+
+@typing.final
+class ExplainImageResponse(google.protobuf.message.Message):
+    """Reply of ExplainImage."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ExplainImageResult]:
+        """Output only. One per image, in the order of the request."""
+
+    @property
+    def model(self) -> sensorium.types.v1.model_pb2.ModelRef:
+        """Output only. The model that was explained."""
+
+    @property
+    def timing(self) -> sensorium.types.v1.model_pb2.Timing:
+        """Output only. Where the time went; `queue` and `compute` are those of an image's runs, one after the other."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[Global___ExplainImageResult] | None = ...,
+        model: sensorium.types.v1.model_pb2.ModelRef | None = ...,
+        timing: sensorium.types.v1.model_pb2.Timing | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model", "timing", b"timing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "results", b"results", "timing", b"timing"]) -> None: ...
+
+Global___ExplainImageResponse: typing_extensions.TypeAlias = ExplainImageResponse
+
+@typing.final
+class ExplainImageResult(google.protobuf.message.Message):
+    """What speaks for a label in one image."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    BASE_SCORE_FIELD_NUMBER: builtins.int
+    HEAT_MAP_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    COLUMNS_FIELD_NUMBER: builtins.int
+    ATTRIBUTIONS_FIELD_NUMBER: builtins.int
+    RUN_COUNT_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """Output only. The label that is explained."""
+    index: builtins.int
+    """Output only. Position of the label in the model's set."""
+    score: builtins.float
+    """Output only. The label's score for the whole image, as ClassifyImage gives it."""
+    base_score: builtins.float
+    """Output only. The label's score with everything covered: what the attributions count from."""
+    heat_map: builtins.bytes
+    """Output only. A PNG of the image's proportions, at most 512 pixels wide and high: the image in grey, over it red where it speaks
+    for the label and blue where it speaks against it.
+    """
+    rows: builtins.int
+    """Output only. Rows of the grid that the image was divided into."""
+    columns: builtins.int
+    """Output only. Columns of the grid."""
+    run_count: builtins.int
+    """Output only. Runs of the model that this took."""
+    @property
+    def status(self) -> google.rpc.status_pb2.Status:
+        """Output only. Absent or code 0 if the image was answered, else why not."""
+
+    @property
+    def attributions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Output only. `rows` x `columns` values, row by row from the top left of the upright image: what a cell adds to the label's score. 0 where the
+        model does not look, such as beyond the middle that it crops.
+        """
+
+    def __init__(
+        self,
+        *,
+        status: google.rpc.status_pb2.Status | None = ...,
+        label: builtins.str = ...,
+        index: builtins.int = ...,
+        score: builtins.float = ...,
+        base_score: builtins.float = ...,
+        heat_map: builtins.bytes = ...,
+        rows: builtins.int = ...,
+        columns: builtins.int = ...,
+        attributions: collections.abc.Iterable[builtins.float] | None = ...,
+        run_count: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributions", b"attributions", "base_score", b"base_score", "columns", b"columns", "heat_map", b"heat_map", "index", b"index", "label", b"label", "rows", b"rows", "run_count", b"run_count", "score", b"score", "status", b"status"]) -> None: ...
+
+Global___ExplainImageResult: typing_extensions.TypeAlias = ExplainImageResult

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class VisionServiceStub:
-    """Classifies, finds, reads and embeds images.
+    """Classifies, finds, reads and embeds images, and explains a classification.
 
     Every rpc takes a list of images and answers with one result per image, in the order of the request; a bad image fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -65,10 +65,15 @@ class VisionServiceStub:
                 request_serializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageRequest.SerializeToString,
                 response_deserializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageResponse.FromString,
                 _registered_method=True)
+        self.ExplainImage = channel.unary_unary(
+                '/sensorium.vision.v1.VisionService/ExplainImage',
+                request_serializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageRequest.SerializeToString,
+                response_deserializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageResponse.FromString,
+                _registered_method=True)
 
 
 class VisionServiceServicer:
-    """Classifies, finds, reads and embeds images.
+    """Classifies, finds, reads and embeds images, and explains a classification.
 
     Every rpc takes a list of images and answers with one result per image, in the order of the request; a bad image fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -111,6 +116,17 @@ class VisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainImage(self, request, context):
+        """Says which parts of an image speak for a label and which against it, for any model of ClassifyImage: the model is run many times
+        on the image with parts of it covered. The runs wait behind other calls (priority `batch`).
+
+        DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+        (`max_runs`), fewer images or a later deadline help.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +155,11 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     request_deserializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageRequest.FromString,
                     response_serializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageResponse.SerializeToString,
             ),
+            'ExplainImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainImage,
+                    request_deserializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageRequest.FromString,
+                    response_serializer=sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sensorium.vision.v1.VisionService', rpc_method_handlers)
@@ -148,7 +169,7 @@ def add_VisionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VisionService:
-    """Classifies, finds, reads and embeds images.
+    """Classifies, finds, reads and embeds images, and explains a classification.
 
     Every rpc takes a list of images and answers with one result per image, in the order of the request; a bad image fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -281,6 +302,33 @@ class VisionService:
             '/sensorium.vision.v1.VisionService/EmbedImage',
             sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageRequest.SerializeToString,
             sensorium_dot_vision_dot_v1_dot_vision__service__pb2.EmbedImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sensorium.vision.v1.VisionService/ExplainImage',
+            sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageRequest.SerializeToString,
+            sensorium_dot_vision_dot_v1_dot_vision__service__pb2.ExplainImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,8 +105,24 @@ _VisionServiceEmbedImageType = typing_extensions.TypeVar(
     ],
 )
 
-class VisionServiceStub(typing.Generic[_VisionServiceClassifyImageType, _VisionServiceDetectObjectsType, _VisionServiceDetectFacesType, _VisionServiceReadTextType, _VisionServiceEmbedImageType]):
-    """Classifies, finds, reads and embeds images.
+_VisionServiceExplainImageType = typing_extensions.TypeVar(
+    '_VisionServiceExplainImageType',
+    grpc.UnaryUnaryMultiCallable[
+        sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+        sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+        sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+        sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+    ],
+)
+
+class VisionServiceStub(typing.Generic[_VisionServiceClassifyImageType, _VisionServiceDetectObjectsType, _VisionServiceDetectFacesType, _VisionServiceReadTextType, _VisionServiceEmbedImageType, _VisionServiceExplainImageType]):
+    """Classifies, finds, reads and embeds images, and explains a classification.
 
     Every rpc takes a list of images and answers with one result per image, in the order of the request; a bad image fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -136,6 +152,10 @@ class VisionServiceStub(typing.Generic[_VisionServiceClassifyImageType, _VisionS
             sensorium.vision.v1.vision_service_pb2.EmbedImageRequest,
             sensorium.vision.v1.vision_service_pb2.EmbedImageResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+            sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -160,6 +180,10 @@ class VisionServiceStub(typing.Generic[_VisionServiceClassifyImageType, _VisionS
             sensorium.vision.v1.vision_service_pb2.EmbedImageRequest,
             sensorium.vision.v1.vision_service_pb2.EmbedImageResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+            sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     ClassifyImage: _VisionServiceClassifyImageType
@@ -176,6 +200,14 @@ class VisionServiceStub(typing.Generic[_VisionServiceClassifyImageType, _VisionS
 
     EmbedImage: _VisionServiceEmbedImageType
     """Turns an image into a vector, so that similar images have a high dot product."""
+
+    ExplainImage: _VisionServiceExplainImageType
+    """Says which parts of an image speak for a label and which against it, for any model of ClassifyImage: the model is run many times
+    on the image with parts of it covered. The runs wait behind other calls (priority `batch`).
+
+    DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+    (`max_runs`), fewer images or a later deadline help.
+    """
 
 VisionServiceAsyncStub: typing_extensions.TypeAlias = VisionServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -198,10 +230,14 @@ VisionServiceAsyncStub: typing_extensions.TypeAlias = VisionServiceStub[
         sensorium.vision.v1.vision_service_pb2.EmbedImageRequest,
         sensorium.vision.v1.vision_service_pb2.EmbedImageResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+        sensorium.vision.v1.vision_service_pb2.ExplainImageResponse,
+    ],
 ]
 
 class VisionServiceServicer(metaclass=abc.ABCMeta):
-    """Classifies, finds, reads and embeds images.
+    """Classifies, finds, reads and embeds images, and explains a classification.
 
     Every rpc takes a list of images and answers with one result per image, in the order of the request; a bad image fails alone,
     in its result's `status`. The call as a whole fails only for what concerns all of it: INVALID_ARGUMENT for an empty or too long list or a bad option,
@@ -248,5 +284,18 @@ class VisionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sensorium.vision.v1.vision_service_pb2.EmbedImageResponse, collections.abc.Awaitable[sensorium.vision.v1.vision_service_pb2.EmbedImageResponse]]:
         """Turns an image into a vector, so that similar images have a high dot product."""
+
+    @abc.abstractmethod
+    def ExplainImage(
+        self,
+        request: sensorium.vision.v1.vision_service_pb2.ExplainImageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sensorium.vision.v1.vision_service_pb2.ExplainImageResponse, collections.abc.Awaitable[sensorium.vision.v1.vision_service_pb2.ExplainImageResponse]]:
+        """Says which parts of an image speak for a label and which against it, for any model of ClassifyImage: the model is run many times
+        on the image with parts of it covered. The runs wait behind other calls (priority `batch`).
+
+        DEADLINE_EXCEEDED at once where the runs would not end before the deadline; RESOURCE_EXHAUSTED as elsewhere. Fewer runs
+        (`max_runs`), fewer images or a later deadline help.
+        """
 
 def add_VisionServiceServicer_to_server(servicer: VisionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
