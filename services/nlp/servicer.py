@@ -34,9 +34,7 @@ class NlpServicer(pb_grpc.NlpServiceServicer):
     def __init__(self, repository: Repository, bounds: Bounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._embedders = PerArtifact(
-            Embedder, rpc="EmbedText", preprocessing=PREPROCESSING, repository=repository
-        )
+        self._embedders = PerArtifact({PREPROCESSING: Embedder}, rpc="EmbedText", repository=repository)
         self._labels = LabelVectors(bounds.cached_labels)
 
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:

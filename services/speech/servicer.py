@@ -32,18 +32,14 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         self._bounds = bounds
         self._admission = ClipAdmission(bounds.max_clips)
         self._detectors = PerArtifact(
-            detector.Detector, rpc="DetectSpeech", preprocessing=detector.PREPROCESSING, repository=repository
+            {detector.PREPROCESSING: detector.Detector}, rpc="DetectSpeech", repository=repository
         )
         self._recognizers = PerArtifact(
-            recognizer.Recognizer,
-            rpc="Transcribe",
-            preprocessing=recognizer.PREPROCESSING,
-            repository=repository,
+            {recognizer.PREPROCESSING: recognizer.Recognizer}, rpc="Transcribe", repository=repository
         )
         self._voice_encoders = PerArtifact(
-            voice_encoder.VoiceEncoder,
+            {voice_encoder.PREPROCESSING: voice_encoder.VoiceEncoder},
             rpc="EmbedSpeaker",
-            preprocessing=voice_encoder.PREPROCESSING,
             repository=repository,
         )
 

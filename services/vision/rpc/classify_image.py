@@ -1,50 +1,18 @@
-"""ClassifyImage: validate, decode and crop on a thread, one run in a batch, softmax."""
-
-from dataclasses import dataclass
+"""ClassifyImage: validate, decode and prepare on a thread as the model wants it, one run in a batch, softmax."""
 
 from google.rpc import status_pb2
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from services.vision import validation
-from services.vision.decode import decode
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
-from services.vision.pipeline.classification import CropConstants
-from services.vision.pipeline.tensor import Floats
-from services.vision.rpc.artifact_check import require_outputs
+from services.vision.rpc.classifier import READERS
 from services.vision.rpc.item import answer_each
-from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """What the call needs of a model: its input's constants and its labels."""
-
-    constants: CropConstants
-    labels: tuple[str, ...]
-
-
-def read_classifier(artifact: Artifact) -> Classifier:
-    """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
-    require_outputs(artifact, "logits")
-    labels = classification.read_labels(artifact.asset("labels").read_text("utf-8"))
-    return Classifier(CropConstants.model_validate(artifact.constants), labels)
-
-
-def prepare(content: bytes, field: str, max_pixels: int, constants: CropConstants) -> Floats:
-    """Encoded bytes to the model's input; for a thread."""
-    picture = decode(
-        content,
-        field=field,
-        max_pixels=max_pixels,
-        fit=lambda width, height: classification.fit(width, height, constants),
-    )
-    return classification.prepare(picture.image, constants)
 
 
 class ClassifyImage:
@@ -54,10 +22,7 @@ class ClassifyImage:
         self._repository = repository
         self._bounds = bounds
         self._made = PerArtifact(
-            read_classifier,
-            rpc="ClassifyImage",
-            preprocessing=classification.PREPROCESSING,
-            repository=repository,
+            {classification.PREPROCESSING: read_classifier}, rpc="ClassifyImage", repository=repository
         )
 
     async def answer(self, request: pb.ClassifyImageRequest) -> pb.ClassifyImageResponse:
@@ -72,9 +37,7 @@ class ClassifyImage:
             item = watch.item()
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
-                image = await run_in_executor(
-                    prepare, content, field, self._bounds.max_pixels, classifier.constants
-                )
+                image = await run_in_executor(classifier.read, content, field, self._bounds.max_pixels)
             answer = await model.infer({"image": image}, outputs=("logits",), deadline=deadline)
             item.add(answer)
             with item.postprocessing():

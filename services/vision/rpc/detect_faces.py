@@ -63,9 +63,7 @@ class DetectFaces:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(
-            read_faces, rpc="DetectFaces", preprocessing=faces.PREPROCESSING, repository=repository
-        )
+        self._made = PerArtifact({faces.PREPROCESSING: read_faces}, rpc="DetectFaces", repository=repository)
 
     async def answer(self, request: pb.DetectFacesRequest) -> pb.DetectFacesResponse:
         """The reply; raises what ends the whole call."""

@@ -60,7 +60,7 @@ class DetectObjects:
         self._repository = repository
         self._bounds = bounds
         self._made = PerArtifact(
-            read_detector, rpc="DetectObjects", preprocessing=objects.PREPROCESSING, repository=repository
+            {objects.PREPROCESSING: read_detector}, rpc="DetectObjects", repository=repository
         )
 
     async def answer(self, request: pb.DetectObjectsRequest) -> pb.DetectObjectsResponse:

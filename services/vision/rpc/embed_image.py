@@ -9,7 +9,6 @@ from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
 from services.vision.pipeline.classification import CropConstants
 from services.vision.rpc.artifact_check import require_outputs
-from services.vision.rpc.classify_image import prepare
 from services.vision.rpc.item import answer_each
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
@@ -32,7 +31,7 @@ class EmbedImage:
         self._repository = repository
         self._bounds = bounds
         self._made = PerArtifact(
-            read_crop, rpc="EmbedImage", preprocessing=classification.PREPROCESSING, repository=repository
+            {classification.PREPROCESSING: read_crop}, rpc="EmbedImage", repository=repository
         )
 
     async def answer(self, request: pb.EmbedImageRequest) -> pb.EmbedImageResponse:

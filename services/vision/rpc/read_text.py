@@ -69,9 +69,7 @@ class ReadText:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(
-            read_reader, rpc="ReadText", preprocessing=PREPROCESSING, repository=repository
-        )
+        self._made = PerArtifact({PREPROCESSING: read_reader}, rpc="ReadText", repository=repository)
 
     async def answer(self, request: pb.ReadTextRequest) -> pb.ReadTextResponse:
         """The reply; raises what ends the whole call."""

@@ -6,7 +6,7 @@ Not here: which model answers (`repository.py`), what is made (the services').
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -33,18 +33,17 @@ class PerArtifact(Generic[T]):
 
     def __init__(
         self,
-        make: Callable[[Artifact], T],
+        makers: Mapping[str, Callable[[Artifact], T]],
         *,
         rpc: str,
-        preprocessing: str,
         repository: Repository | None = None,
     ) -> None:
-        """`make` may block: it runs on a thread; what it makes must not hold the model. `preprocessing` is what the rpc
-        feeds its models with; `repository` is that of the models that take over.
+        """`makers` has, by the preprocessings that the rpc can feed its models with, what makes a `T` of an artifact. One
+        may block: it runs on a thread; what it makes must not hold the model. `repository` is that of the models that
+        take over.
         """
         self.rpc = rpc
-        self._make = make
-        self._preprocessing = preprocessing
+        self._makers = dict(makers)
         self._made: WeakKeyDictionary[Model, T] = WeakKeyDictionary()
         if repository is not None:
             repository.prepare_with(self)
@@ -70,12 +69,13 @@ class PerArtifact(Generic[T]):
             ArtifactError: it cannot be made; the text is the reason.
         """
         artifact = model.artifact
-        if artifact.preprocessing != self._preprocessing:
+        make = self._makers.get(artifact.preprocessing)
+        if make is None:
             raise ArtifactError(
-                f"{self.rpc} needs one made for {self._preprocessing}, this is for {artifact.preprocessing}"
+                f"{self.rpc} needs one made for {' or '.join(self._makers)}, this is for {artifact.preprocessing}"
             )
         try:
-            made = await run_in_executor(self._make, artifact)
+            made = await run_in_executor(make, artifact)
         except (ArtifactError, OSError, ValidationError, ValueError) as error:
             raise ArtifactError(f"its artifact does not say what {self.rpc} needs: {error}") from error
         # Two first calls at once both make one; the later replaces an equal.

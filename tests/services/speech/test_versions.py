@@ -30,8 +30,8 @@ async def test_a_transcription_that_a_swap_overtakes_goes_on(
     samples, rate_hz = soundfile.read(sample("beckett"), dtype="float32")
     clip = Clip(np.tile(samples, 3), 3 * len(samples) / rate_hz)
     watch, deadline = Stopwatch().item(), Deadline.after(LIMIT_S)
-    detectors = PerArtifact(Detector, rpc="DetectSpeech", preprocessing=PREPROCESSING)
-    recognizers = PerArtifact(Recognizer, rpc="Transcribe", preprocessing=PREPROCESSING)
+    detectors = PerArtifact({PREPROCESSING: Detector}, rpc="DetectSpeech")
+    recognizers = PerArtifact({PREPROCESSING: Recognizer}, rpc="Transcribe")
 
     detector = repository.model("silero-vad", "")
     speech = await within((await within(detectors.get(detector))).detect(detector, clip, watch, deadline))

@@ -236,8 +236,8 @@ async def test_a_version_of_which_a_service_can_make_nothing_does_not_take_over(
         return made[-1]
 
     async with loaded(tmp_path) as repository:
-        kept = PerArtifact(make, rpc="DoTask", preprocessing="numbers/1", repository=repository)
-        PerArtifact(make, rpc="DoOther", preprocessing="text/1", repository=repository)
+        kept = PerArtifact({"numbers/1": make}, rpc="DoTask", repository=repository)
+        PerArtifact({"text/1": make}, rpc="DoOther", repository=repository)
         write_model(tmp_path, "line", linear(), version="2")
         with pytest.raises(
             FailedPrecondition, match="version 1 serves on: its artifact does not say what DoTask"
