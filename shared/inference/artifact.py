@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from shared.inference.draft import Draft, GraphDraft, collect_files, describe
+from shared.inference.folder import write_folder
 from shared.inference.manifest import (
     CARD,
     GOLDEN,
@@ -51,10 +48,6 @@ __all__ = [
     "write_artifact",
 ]
 
-# A folder that a killed write left behind is removed by the next write once it is this old; a younger one may
-# be at work.
-_STALE_S = 3600.0
-_PARTIAL = ".partial-"
 # numpy reads an array's header with `ast.literal_eval`, and CPython 3.11 counts that function's depth for all threads
 # together: two threads in it fail now and then with a SystemError. Models that load at the same time take turns.
 _NUMPY_HEADERS = threading.Lock()
@@ -67,6 +60,7 @@ class Artifact:
     folder: Path
     manifest: Manifest
     digest: str  # "sha256:<hex>" of the canonical JSON (sorted keys, no spaces, UTF-8) of artifact.json
+    content: bytes = field(repr=False)  # of artifact.json, as it was read
 
     @property
     def name(self) -> str:
@@ -148,15 +142,18 @@ def digest_manifest(manifest: Mapping[str, Any]) -> str:
     return f"sha256:{hashlib.sha256(canonical.encode()).hexdigest()}"
 
 
-def read_artifact(folder: Path) -> Artifact:
+def read_artifact(folder: Path, *, placed: bool = True) -> Artifact:
     """Read and check artifact.json of `<models dir>/<model>/<version>`; file digests are left to `verify`.
+
+    `placed`: the folders must bear the names of the model and its version; else it may lie anywhere.
 
     Raises:
         ArtifactError: the folder or the file is missing, or a field is not as the format says.
     """
     path = folder / MANIFEST
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        document = json.loads(content)
         manifest = Manifest.model_validate(document)
     except FileNotFoundError:
         raise ArtifactError(f"{MANIFEST} is missing in {folder}") from None
@@ -173,9 +170,9 @@ def read_artifact(folder: Path) -> Artifact:
         ("name", folder.parent.name, manifest.name),
         ("version", folder.name, manifest.version),
     ):
-        if expected != got:
+        if placed and expected != got:
             raise ArtifactError(f"{MANIFEST}: {field_name}: expected the folder's {expected!r}, got {got!r}")
-    return Artifact(folder, manifest, digest_manifest(document))
+    return Artifact(folder, manifest, digest_manifest(document), content)
 
 
 def verify(artifact: Artifact) -> None:
@@ -240,7 +237,7 @@ def write_artifact(
                 "artifacts do not change: give the new one another version, or remove the old one first"
             )
     try:
-        _write_folder(target, contents)
+        write_folder(target, contents)
     except OSError as error:
         raise ArtifactError(f"{target} cannot be written: {error.strerror}") from error
     return read_artifact(target)
@@ -256,28 +253,3 @@ def _read_whole(folder: Path) -> Artifact | None:
     except ArtifactError:
         return None
     return artifact
-
-
-def _write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files to a folder beside the target and rename it, so that no reader ever sees half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f"{_PARTIAL}*"):
-        if time.time() - left.stat().st_mtime > _STALE_S:
-            shutil.rmtree(left, ignore_errors=True)
-    partial = target.parent / f"{_PARTIAL}{target.name}-{secrets.token_hex(4)}"
-    old = target.parent / f"{_PARTIAL}old-{target.name}-{secrets.token_hex(4)}"
-    partial.mkdir()
-    try:
-        for name, content in contents.items():
-            with (partial / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                # Renamed before the bytes are on the disk, a power cut could leave an empty file under a good
-                # name.
-                os.fsync(file.fileno())
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
