@@ -1,85 +1,51 @@
-"""What ClassifyImage needs of a model, whatever kind of picture it was made for: bytes in, the graph's input out, labels.
+"""What ClassifyImage needs of a model, whatever kind of picture it was made for: the way to its input, and its labels.
 
-Lives here: which preprocessing is read out of which artifact. Not here: the preprocessings (`pipeline`), the call
-(`classify_image`).
+Lives here: what is read out of an artifact, by the preprocessing it was made for. Not here: the call (`classify_image`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from PIL import Image
-
-from services.vision.decode import decode
 from services.vision.pipeline import classification, digit
-from services.vision.pipeline.classification import CropConstants
-from services.vision.pipeline.digit import BlankError, DigitConstants
-from services.vision.pipeline.tensor import Floats
+from services.vision.pipeline.digit import DigitConstants
 from services.vision.rpc.artifact_check import require_outputs
-from shared.errors import InvalidArgument
+from services.vision.rpc.preparation import DIGIT_PREPARATION, Preparation, read_photo_preparation
 from shared.inference.artifact import Artifact, ArtifactError
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model's classes and the way of a picture to its input.
+    """A model's input, and its classes in the order of the logits."""
 
-    `fit` tells, for an image's size, the size it is shrunk to, so that a JPEG may be decoded at a fraction; `prepare`
-    makes the graph's input of an upright RGB image and raises InvalidArgument, which names `field`, where there is
-    nothing to classify.
-    """
-
+    preparation: Preparation
     labels: tuple[str, ...]
-    fit: Callable[[int, int], tuple[int, int]]
-    prepare: Callable[[Image.Image, str], Floats]
-
-    def read(self, content: bytes, field: str, max_pixels: int) -> Floats:
-        """Encoded bytes to the graph's input, one row; for a thread. Raises InvalidArgument."""
-        return self.prepare(decode(content, field=field, max_pixels=max_pixels, fit=self.fit).image, field)
 
 
 def read_photo_classifier(artifact: Artifact) -> Classifier:
-    """Out of an artifact made for photographs. Raises ArtifactError or ValueError where it does not say what it should."""
+    """Of one made for photographs. Raises ArtifactError or ValueError where the artifact does not say what it should."""
     require_outputs(artifact, "logits")
-    constants = CropConstants.model_validate(artifact.constants)
     labels = classification.read_labels(artifact.asset("labels").read_text("utf-8"))
     _check_count(artifact, labels)
-    return Classifier(
-        labels,
-        lambda width, height: classification.fit(width, height, constants),
-        lambda image, _field: classification.prepare(image, constants),
-    )
+    return Classifier(read_photo_preparation(artifact), labels)
 
 
 def read_digit_classifier(artifact: Artifact) -> Classifier:
-    """Out of an artifact made for single digits. Raises ArtifactError or ValueError where it does not say what it should."""
+    """Of one made for single digits. Raises ArtifactError or ValueError where the artifact does not say what it should."""
     require_outputs(artifact, "logits")
     labels = DigitConstants.model_validate(artifact.constants).labels
     _check_count(artifact, labels)
-    return Classifier(labels, digit.fit, _prepare_digit)
+    return Classifier(DIGIT_PREPARATION, labels)
 
 
-READERS: Mapping[str, Callable[[Artifact], Classifier]] = {
+CLASSIFIERS: Mapping[str, Callable[[Artifact], Classifier]] = {
     classification.PREPROCESSING: read_photo_classifier,
     digit.PREPROCESSING: read_digit_classifier,
 }
 
 
-def _prepare_digit(image: Image.Image, field: str) -> Floats:
-    try:
-        return digit.prepare(image)
-    except BlankError as blank:
-        raise InvalidArgument(
-            field, expected="a picture of one digit", got=str(blank), fix="send one with more contrast"
-        ) from blank
-
-
 def _check_count(artifact: Artifact, labels: tuple[str, ...]) -> None:
     """A class without a name would end a call long after the model was taken in."""
-    classes = next(
-        output.shape[-1]
-        for graph in artifact.graphs.values()
-        for output in graph.outputs
-        if output.name == "logits"
-    )
+    outputs = [output for graph in artifact.graphs.values() for output in graph.outputs]
+    classes = next(output.shape[-1] for output in outputs if output.name == "logits")
     if classes not in (-1, len(labels)):
         raise ArtifactError(f"labels: expected {classes}, one for each of the logits, got {len(labels)}")

@@ -6,7 +6,7 @@ from sensorium.vision.v1 import vision_service_pb2 as pb
 from services.vision import validation
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
-from services.vision.rpc.classifier import READERS
+from services.vision.rpc.classifier import CLASSIFIERS
 from services.vision.rpc.item import answer_each
 from shared.inference.executor import run_in_executor
 from shared.inference.repository.per_artifact import PerArtifact
@@ -21,9 +21,7 @@ class ClassifyImage:
     def __init__(self, repository: Repository, bounds: ImageBounds) -> None:
         self._repository = repository
         self._bounds = bounds
-        self._made = PerArtifact(
-            {classification.PREPROCESSING: read_classifier}, rpc="ClassifyImage", repository=repository
-        )
+        self._made = PerArtifact(CLASSIFIERS, rpc="ClassifyImage", repository=repository)
 
     async def answer(self, request: pb.ClassifyImageRequest) -> pb.ClassifyImageResponse:
         """The reply; raises what ends the whole call."""
@@ -37,7 +35,9 @@ class ClassifyImage:
             item = watch.item()
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
-                image = await run_in_executor(classifier.read, content, field, self._bounds.max_pixels)
+                image = await run_in_executor(
+                    classifier.preparation.read, content, field, self._bounds.max_pixels
+                )
             answer = await model.infer({"image": image}, outputs=("logits",), deadline=deadline)
             item.add(answer)
             with item.postprocessing():

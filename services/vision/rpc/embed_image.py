@@ -7,9 +7,9 @@ from sensorium.vision.v1 import vision_service_pb2 as pb
 from services.vision import validation
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import classification
-from services.vision.pipeline.classification import CropConstants
 from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
+from services.vision.rpc.preparation import Preparation, read_photo_preparation
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
 from shared.inference.repository.per_artifact import PerArtifact
@@ -18,10 +18,10 @@ from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import current_deadline
 
 
-def read_crop(artifact: Artifact) -> CropConstants:
+def read_embedder(artifact: Artifact) -> Preparation:
     """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
     require_outputs(artifact, "embedding")
-    return CropConstants.model_validate(artifact.constants)
+    return read_photo_preparation(artifact)
 
 
 class EmbedImage:
@@ -31,14 +31,14 @@ class EmbedImage:
         self._repository = repository
         self._bounds = bounds
         self._made = PerArtifact(
-            {classification.PREPROCESSING: read_crop}, rpc="EmbedImage", repository=repository
+            {classification.PREPROCESSING: read_embedder}, rpc="EmbedImage", repository=repository
         )
 
     async def answer(self, request: pb.EmbedImageRequest) -> pb.EmbedImageResponse:
         """The reply; raises what ends the whole call."""
         validation.check_embed(request, self._bounds)
         model = self._repository.model(request.model, "EmbedImage")
-        constants = await self._made.get(model)
+        preparation = await self._made.get(model)
         deadline = current_deadline()
         watch = Stopwatch()
 
@@ -46,7 +46,7 @@ class EmbedImage:
             item = watch.item()
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
-                image = await run_in_executor(prepare, content, field, self._bounds.max_pixels, constants)
+                image = await run_in_executor(preparation.read, content, field, self._bounds.max_pixels)
             answer = await model.infer({"image": image}, outputs=("embedding",), deadline=deadline)
             item.add(answer)
             with item.postprocessing():
