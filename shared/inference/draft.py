@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inference.manifest import CARD, GOLDEN, MANIFEST, ArtifactError, Batching, Precision, Tensor
+from shared.inference.manifest import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    ArtifactError,
+    Batching,
+    Made,
+    Precision,
+    Quality,
+    Tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,12 @@ def describe(entry: Mapping[str, Any], draft: Draft, files: Mapping[str, bytes])
             {key: source[key] for key in ("registry", "package", "version", "sha256")}
             for source in entry.get("source", ())
         ],
-        "made": {"recipe": entry.get("recipe", ""), "recipe_sha256": entry.get("recipe_sha256", "")},
+        "made": {
+            "recipe": entry.get("recipe", ""),
+            "recipe_sha256": entry.get("recipe_sha256", ""),
+            **_describe_model(entry.get("made")),
+        },
+        **({"quality": said} if (said := _describe_model(entry.get("quality"))) else {}),
     }
 
 
@@ -117,6 +132,11 @@ def _describe_batching(batching: Batching | None) -> dict[str, Any]:
     """The field as far as it says anything."""
     said = batching.model_dump(mode="json", exclude_defaults=True) if batching is not None else {}
     return {"batching": said} if said else {}
+
+
+def _describe_model(value: Made | Quality | None) -> dict[str, Any]:
+    """The fields that say anything; artifacts that say nothing of them stay as they were, byte for byte."""
+    return value.model_dump(mode="json", exclude_defaults=True) if value is not None else {}
 
 
 def _describe_precision(graph: GraphDraft) -> dict[str, Any]:

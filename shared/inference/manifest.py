@@ -20,6 +20,9 @@ CARD = "card.md"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+_Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
 # What weights and sums of a graph are held in; inputs and outputs are as its signature says.
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -129,7 +132,7 @@ class _Golden(_Strict):
 
 
 class _File(_Strict):
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: _Sha256
     bytes: int = Field(ge=0)
 
 
@@ -140,9 +143,74 @@ class _Source(_Strict):
     sha256: str
 
 
-class _Made(_Strict):
+class Data(_Strict):
+    """A set of data that a model was made from: its name, and the digest of all its files that were read."""
+
+    name: str
+    sha256: _Sha256
+
+
+class Made(_Strict):
+    """What an artifact was made by: a recipe from published weights, or a training command from data.
+
+    `command` with `arguments` and `seed`, at `commit`, on `data` makes it again; its metrics then agree with those of
+    `quality` within `tolerance`. Neither holds a path of the machine that it was made on.
+    """
+
     recipe: str = ""
     recipe_sha256: str = ""
+    command: str = ""  # in the root of the checkout; empty = made by no training
+    commit: str = ""  # of the code; ends in `+changed` where files that it reads were not committed
+    seed: int | None = None
+    arguments: dict[str, Any] = {}
+    environment: dict[str, str] = {}  # python, torch, onnxruntime, numpy, cpu, …
+    data: tuple[Data, ...] = ()
+    tolerance: dict[str, Annotated[float, Field(ge=0)]] = {}  # metric -> how far another making may be off
+
+
+class HeldOut(_Strict):
+    """The items that metrics were measured on, of which training saw none."""
+
+    name: str
+    sha256: _Sha256
+    items: int = Field(ge=1)
+
+
+class Metric(_Strict):
+    """A figure on the held-out items and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Gate(_Strict):
+    """What a metric must clear before a version may serve: at least `min`, at most `max`."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def admits(self, value: float) -> bool:
+        """Whether a value clears it; not-a-number never does."""
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+class Parity(_Strict):
+    """How far the exported graph was from the network that it came from, on so many held-out inputs."""
+
+    items: int = Field(ge=1)
+    largest: float = Field(ge=0)  # largest absolute difference of any output value
+    atol: float = Field(ge=0)
+    rtol: float = Field(ge=0)
+
+
+class Quality(_Strict):
+    """What was measured of a version before it was released, and what its successors are judged by."""
+
+    held_out: HeldOut | None = None
+    metrics: dict[str, Metric] = {}
+    gates: dict[str, Gate] = {}
+    parity: Parity | None = None
 
 
 class Manifest(_Strict):
@@ -164,7 +232,8 @@ class Manifest(_Strict):
     license: str
     license_note: str = ""
     training_data: str = ""
-    made: _Made = _Made()
+    made: Made = Made()
+    quality: Quality = Quality()
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -200,8 +269,29 @@ def check_manifest(manifest: Manifest) -> None:
         _check_batching(f"{MANIFEST}: graphs.{name}.batching", graph)
     wanted = {graph.file for graph in manifest.graphs.values()} | set(manifest.assets.values()) | {GOLDEN}
     wanted |= {file for graph in manifest.graphs.values() for file in graph.variants.values()}
+    _check_quality(manifest)
     if missing := sorted(wanted - manifest.files.keys()):
         raise ArtifactError(f"{MANIFEST}: files: expected a digest of every file, got none of {missing[0]!r}")
+
+
+def _check_quality(manifest: Manifest) -> None:
+    """Check that every gate and tolerance is of a metric that was measured, and that a gate says something."""
+    quality = manifest.quality
+    for field, named in (("quality.gates", quality.gates), ("made.tolerance", manifest.made.tolerance)):
+        if unknown := sorted(named.keys() - quality.metrics.keys()):
+            known = ", ".join(quality.metrics) or "none"
+            raise ArtifactError(
+                f"{MANIFEST}: {field}: expected one of the metrics {known}, got {unknown[0]!r}"
+            )
+    for name, gate in quality.gates.items():
+        if gate.min is None and gate.max is None:
+            raise ArtifactError(f"{MANIFEST}: quality.gates.{name}: expected 'min' or 'max', got neither")
+    for name, metric in quality.metrics.items():
+        if not metric.low <= metric.value <= metric.high:
+            raise ArtifactError(
+                f"{MANIFEST}: quality.metrics.{name}: expected low <= value <= high, "
+                f"got {metric.low:g}, {metric.value:g}, {metric.high:g}"
+            )
 
 
 def _check_batching(where: str, graph: Graph) -> None:
