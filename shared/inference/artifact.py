@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ __all__ = [
     "Graph",
     "GraphDraft",
     "Tensor",
+    "copy_artifact",
     "digest_manifest",
     "read_artifact",
     "verify",
@@ -181,22 +184,49 @@ def verify(artifact: Artifact) -> None:
     Raises:
         ArtifactError: a file is missing, or its size or digest differ; names the file, expected and got.
     """
-    for name, stated in sorted(artifact.manifest.files.items()):
-        try:
-            with (artifact.folder / name).open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(0)
-                got = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError:
-            raise ArtifactError(f"{name} is missing; pull the model again") from None
-        except OSError as error:
-            raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
-        if size != stated.bytes:
-            raise ArtifactError(f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again")
-        if got != stated.sha256:
-            raise ArtifactError(
-                f"{name}: expected sha256 {stated.sha256}, got {got}; it was changed, pull the model again"
-            )
+    for name in sorted(artifact.manifest.files):
+        with _reading(artifact, name) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            _check_file(artifact, name, size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def copy_artifact(artifact: Artifact, models_dir: Path) -> Artifact:
+    """Copy an artifact to `<models_dir>/<name>/<version>`, whole or not at all: what was checked is what is written.
+
+    What is there of this version is replaced.
+
+    Raises:
+        ArtifactError: a file is not as artifact.json states, or cannot be written.
+    """
+    contents = {}
+    for name in sorted(artifact.manifest.files):
+        with _reading(artifact, name) as file:
+            contents[name] = file.read()
+        _check_file(artifact, name, len(contents[name]), hashlib.sha256(contents[name]).hexdigest())
+    contents[MANIFEST] = artifact.content
+    return _write(models_dir / artifact.name / artifact.version, contents)
+
+
+@contextmanager
+def _reading(artifact: Artifact, name: str) -> Iterator[BufferedReader]:
+    try:
+        with (artifact.folder / name).open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise ArtifactError(f"{name} is missing; pull the model again") from None
+    except OSError as error:
+        raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _check_file(artifact: Artifact, name: str, size: int, sha256: str) -> None:
+    stated = artifact.manifest.files[name]
+    if size != stated.bytes:
+        raise ArtifactError(f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again")
+    if sha256 != stated.sha256:
+        raise ArtifactError(
+            f"{name}: expected sha256 {stated.sha256}, got {sha256}; it was changed, pull the model again"
+        )
 
 
 def write_artifact(
@@ -206,8 +236,8 @@ def write_artifact(
 
     `entry` holds the catalogue's fields plus what the catalogue's place says: required `name`, `service`,
     `version`, `task`, `license`; optional `description`, `license_note`, `training_data`, `source` (tables of
-    which registry, package, version and sha256 are kept), `recipe`, `recipe_sha256`, `card_text` (Markdown,
-    becomes card.md).
+    which registry, package, version and sha256 are kept), `recipe`, `recipe_sha256`, `made` (a Made) and `quality`
+    (a Quality) of trained models, `card_text` (Markdown, becomes card.md).
 
     A folder that is there already and holds the same artifact is left as it is. One that is damaged is
     replaced; one that is whole but different is replaced only with `replace`.
@@ -236,6 +266,10 @@ def write_artifact(
                 f"{manifest.name} {manifest.version} is there already with another content ({there.digest}); "
                 "artifacts do not change: give the new one another version, or remove the old one first"
             )
+    return _write(target, contents)
+
+
+def _write(target: Path, contents: Mapping[str, bytes]) -> Artifact:
     try:
         write_folder(target, contents)
     except OSError as error:
