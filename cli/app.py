@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import models, nlp, speech, status, token, vision
+from cli import data, models, nlp, speech, status, token, vision
 from cli.options import StateDir, state_folder
 
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(data.app, name="data")
 app.add_typer(token.app, name="token")
 app.add_typer(vision.app, name="vision")
 app.add_typer(nlp.app, name="nlp")

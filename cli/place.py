@@ -13,3 +13,8 @@ def models_dir(state: Path, service: str) -> Path:
 def cache_dir(state: Path) -> Path:
     """Where fetched archives are kept."""
     return state / "cache"
+
+
+def datasets_dir(state: Path) -> Path:
+    """Where data sets to train on are unpacked."""
+    return state / "datasets"

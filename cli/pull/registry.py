@@ -1,7 +1,9 @@
-"""Getting one archive through its registry's own client, as a child process: pip for wheels, npm for packs.
+"""Getting one archive through its registry's own client, as a child process: pip for wheels, npm for packs, apt-get for
+Debian's packages.
 
 No host is named here: where packages come from is the configuration of the clients. Nothing is installed, no
-script of a package runs. The caller checks the digest; pip checks it too.
+script of a package runs; only of a source archive pip asks its `setup.py` for its metadata, in an environment of its own,
+and only after the digest was checked. The caller checks the digest; pip checks it too.
 """
 
 import json
@@ -30,11 +32,14 @@ _OFFLINE_SIGNS = (
     "ENETUNREACH",
     "ETIMEDOUT",
     "ECONNRESET",
+    "Temporary failure resolving",
+    "Could not connect to",
 )
 # What pip prints for `--progress-bar raw`; a total of 0 means that it is not known.
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)$")
-_ERROR_PREFIXES = ("ERROR:", "npm error", "npm ERR!")
+_ERROR_PREFIXES = ("ERROR:", "npm error", "npm ERR!", "E:")
 _INSTALL_NPM = "npm is not installed: install Node.js with npm to have this model"
+_NEEDS_DEBIAN = "apt-get is not there: this package is Debian's, and comes through a Debian or Ubuntu system"
 
 
 class FetchError(CommandError):
@@ -66,6 +71,8 @@ def download(source: Source, folder: Path, progress: Progress) -> Path:
     """
     if source.registry == "npm":
         return _npm(source, folder, progress)
+    if source.registry == "debian":
+        return _apt(source, folder, progress)
     return _pip(source, folder, progress)
 
 
@@ -74,7 +81,8 @@ def _pip(source: Source, folder: Path, progress: Progress) -> Path:
     requirements = folder.with_suffix(".txt")
     pinned = f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n"
     requirements.write_text(pinned, encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    kind = "--only-binary" if source.file.endswith(".whl") else "--no-binary"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", kind, source.package]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     command += ["--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
     # Without any retry pip does not say that it could not connect, only that it found nothing.
@@ -125,6 +133,37 @@ def _npm(source: Source, folder: Path, progress: Progress) -> Path:
     if process.returncode != 0:
         raise _failure(source, "npm", errors or _npm_error(output))
     return _only_file(source, folder)
+
+
+def _apt(source: Source, folder: Path, progress: Progress) -> Path:
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise FetchError(f"{source.label}: {_NEEDS_DEBIAN}")
+    progress.begin(source.label)
+    # Lists of our own, so that it takes neither root nor a system whose lists are fresh.
+    own = folder.with_suffix(".apt")
+    (own / "lists" / "partial").mkdir(parents=True)
+    (own / "cache" / "archives" / "partial").mkdir(parents=True)
+    base = [apt, "-q=2", "-o", f"Dir::State::lists={own}/lists", "-o", f"Dir::Cache={own}/cache"]
+    base += ["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none"]
+    said = ""
+    for step in ([apt, "-q=2"], [*base, "update"], base):
+        command = step if step[-1] == "update" else [*step, "download", f"{source.package}={source.version}"]
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            _, said = process.communicate()
+        finally:
+            _stop(process)
+        if any(folder.iterdir()):
+            return _only_file(source, folder)
+    raise _failure(source, "apt-get", said)
 
 
 def _npm_error(output: str) -> str:

@@ -52,7 +52,8 @@ def left_in(cache: Path) -> list[Path]:
 
 
 def as_table(source: Source) -> dict[str, object]:
-    return {**{k: v for k, v in dataclasses.asdict(source).items() if k != "selectors"}, **source.selectors}
+    said = {k: v for k, v in dataclasses.asdict(source).items() if v and k != "selectors"}
+    return {**said, **source.selectors}
 
 
 def test_members_of_a_wheel(registry: Registry, tmp_path: Path) -> None:
