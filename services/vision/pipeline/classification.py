@@ -37,25 +37,31 @@ class LabelScore:
 
 def fit(width: int, height: int, constants: CropConstants) -> tuple[int, int]:
     """The size, in pixels, at which the shorter side is the model's and the proportions are kept."""
-    side = constants.image_size
-    if width <= height:
-        return side, max(side, round(height * side / width))
-    return max(side, round(width * side / height)), side
+    return _scale(width, height, constants.image_size)
 
 
-def prepare(image: Image.Image, constants: CropConstants) -> Floats:
-    """The middle of an upright RGB image as FP32 [1, 3, side, side].
+def crop(image: Image.Image, side: int) -> Image.Image:
+    """The middle of an upright RGB image as a square of `side` pixels, the shorter side as long as the square's.
 
     Only the part that the crop keeps is resampled: the pixels are those of the whole resized, up to rounding.
     """
-    side = constants.image_size
     width, height = image.size
-    whole_width, whole_height = fit(width, height, constants)
+    whole_width, whole_height = _scale(width, height, side)
     left, top = (whole_width - side) // 2, (whole_height - side) // 2
     across, down = width / whole_width, height / whole_height
     kept = (left * across, top * down, (left + side) * across, (top + side) * down)
-    small = image.resize((side, side), Image.Resampling.BICUBIC, box=kept)
-    return to_tensor(small, constants.mean, constants.std)
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=kept)
+
+
+def prepare(image: Image.Image, constants: CropConstants) -> Floats:
+    """The middle of an upright RGB image as FP32 [1, 3, side, side]."""
+    return to_tensor(crop(image, constants.image_size), constants.mean, constants.std)
+
+
+def _scale(width: int, height: int, side: int) -> tuple[int, int]:
+    if width <= height:
+        return side, max(side, round(height * side / width))
+    return max(side, round(width * side / height)), side
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:

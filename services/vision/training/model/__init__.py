@@ -1,0 +1,1 @@
+"""Networks for pictures, in PyTorch; one module per family."""
