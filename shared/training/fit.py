@@ -1,0 +1,341 @@
+"""The loop over epochs: train, evaluate, keep a checkpoint, stop when it gets no better; killed and started again, it goes
+on from the last checkpoint and gives the curve it would have given.
+
+Everything random is seeded anew at the start of each epoch, so a checkpoint needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from shared.training import checkpoint, position
+from shared.training.arguments import CHANGEABLE
+from shared.training.curves import FILE as CURVES
+from shared.training.curves import write_curves
+from shared.training.distributed import broadcast_object, check_agreement
+from shared.training.errors import CheckpointError, DivergedError, TrainingError
+from shared.training.randomness import seed_everything
+from shared.training.run import Run
+from shared.training.schedule import Schedule
+
+
+@dataclass
+class Fitted:
+    """What came of a training; the model holds the best epoch's weights.
+
+    best_epoch: from 1; best: what `evaluate` returned then; history: one row an epoch, as in curves.csv: `epoch`,
+    `learning_rate` (at the epoch's end), `train_…`, `valid_…`, `duration_s`; resumed_epochs: how many of them were there
+    already.
+    """
+
+    best_epoch: int
+    best: dict[str, float]
+    history: list[dict[str, float]]
+    stopped_early: bool
+    resumed_epochs: int
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of all epochs together, those before an interruption included."""
+        return sum(row["duration_s"] for row in self.history)
+
+
+@dataclass
+class _Progress:
+    """What has been reached: finished epochs with their rows, and the best of them."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def has_stalled(self, patience: int) -> bool:
+        return 0 < patience <= self.epoch - self.best_epoch
+
+
+def fit(
+    run: Run,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    train_one_epoch: Callable[[int], Mapping[str, float]],
+    evaluate: Callable[[], Mapping[str, float]],
+    epochs: int,
+    patience: int,
+    metric: str,
+    better: Literal["higher", "lower"] = "higher",
+    schedule: Schedule | None = None,
+    save_frozen: bool = True,
+    data_digest: str = "",
+) -> Fitted:
+    """Trains until `epochs` are done or `patience` epochs (0 = any number) have brought no better `metric`.
+
+    train_one_epoch: given the epoch's number, from 1, takes its steps and returns measurements such as `{"loss": …}`; it
+    calls `model.train()` itself. evaluate: measures the model, which is in evaluation mode, without gradients; what it
+    returns holds `metric`; every process must call for the same. schedule: factor of the learning rate by the share of
+    the training that is done, before every step. save_frozen: False leaves weights that do not learn out of the
+    checkpoints, for a large pinned backbone that is there anyway. data_digest: of what is trained on, where the script
+    knows one; a checkpoint of other data is not gone on from.
+
+    Raises:
+        DivergedError: something is no longer a finite number; the last good checkpoint is kept.
+        CheckpointError: a checkpoint cannot be written, or the one found belongs to another training.
+    """
+    if better not in ("higher", "lower"):
+        raise ValueError(f"better: expected higher or lower, got {better!r}")
+    identity = {
+        "recipe": run.recipe,
+        "arguments": _describe_arguments(run.arguments),
+        "data_digest": data_digest,
+        "metric": [metric, better],
+    }
+    progress = _resume(run, model, optimizer, identity)
+    resumed = progress.epoch
+    with _scheduled(optimizer, schedule, epochs):
+        while progress.epoch < epochs and not progress.has_stalled(patience):
+            epoch = progress.epoch + 1
+            try:
+                row, measured = _run_epoch(run, model, optimizer, train_one_epoch, evaluate, epoch)
+                _check_finite(row, model)
+            except DivergedError as error:
+                raise DivergedError(_describe_divergence(run, error, progress.epoch)) from error
+            check_agreement(run, model)
+            if metric not in measured:
+                raise ValueError(
+                    f"metric: expected one of {sorted(measured)}, which evaluate returned, got {metric!r}"
+                )
+            is_best = not progress.best or _is_better(measured[metric], progress.best[metric], better)
+            progress.history.append(row)
+            if is_best:
+                progress.best_epoch, progress.best = epoch, measured
+            ends = epoch >= epochs or progress.has_stalled(patience)
+            if is_best or ends or epoch % run.arguments.checkpoint_every == 0:
+                _keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
+            run.say(_describe_epoch(row, epochs, is_best))
+    stopped_early = progress.epoch < epochs
+    if progress.best_epoch != progress.epoch or resumed == progress.epoch:
+        _load_best(run, model)
+    run.say(_describe_end(run, progress, metric, stopped_early))
+    return Fitted(progress.best_epoch, progress.best, progress.history, stopped_early, resumed)
+
+
+def _run_epoch(
+    run: Run,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train_one_epoch: Callable[[int], Mapping[str, float]],
+    evaluate: Callable[[], Mapping[str, float]],
+    epoch: int,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The epoch's row and what `evaluate` returned, the first process's in all of them."""
+    began = time.monotonic()
+    seed_everything(run.seed, epoch)
+    trained = train_one_epoch(epoch)
+    model.eval()
+    with torch.no_grad():
+        measured = {name: float(value) for name, value in evaluate().items()}
+    row: dict[str, float] = {"epoch": epoch, "learning_rate": float(optimizer.param_groups[0]["lr"])}
+    row |= {f"train_{name}": float(value) for name, value in trained.items()}
+    row |= {f"valid_{name}": value for name, value in measured.items()}
+    row["duration_s"] = round(time.monotonic() - began, 3)
+    # Decisions that follow must be the same everywhere.
+    agreed = broadcast_object(run, (row, measured))
+    return agreed[0], agreed[1]
+
+
+def _check_finite(row: Mapping[str, float], model: nn.Module) -> None:
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} became {value} in epoch {row['epoch']}")
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+            raise DivergedError(f"the weights {name} are no longer finite after epoch {row['epoch']}")
+
+
+def _is_better(value: float, best: float, better: str) -> bool:
+    return value > best if better == "higher" else value < best
+
+
+@contextlib.contextmanager
+def _scheduled(optimizer: torch.optim.Optimizer, schedule: Schedule | None, epochs: int) -> Iterator[None]:
+    """Sets the learning rates before every step, from where in the training the step is."""
+    if schedule is None:
+        yield
+        return
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+
+    def set_rates(optimizer: torch.optim.Optimizer, arguments: object, keywords: object) -> None:
+        here = position.current()
+        if here is not None:
+            factor = schedule(here.passes / epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    hook = optimizer.register_step_pre_hook(set_rates)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _resume(
+    run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
+) -> _Progress:
+    """Goes back to the last checkpoint, if there is one and it is wanted."""
+    found: tuple[bytes, str] | None = None
+    with _agreeing(run) as problems:
+        if run.is_main:
+            try:
+                checkpoint.clear(run.out, checkpoints=run.arguments.fresh)
+                found = checkpoint.read(run.out)
+            except (CheckpointError, OSError) as error:
+                problems.append(str(error))
+    found = broadcast_object(run, found)
+    if found is None:
+        return _Progress()
+    content, remark = found
+    state = checkpoint.decode(content)
+    _check_identity(run, json.loads(state["identity"]), identity)
+    _load_weights(run, model, state)
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+    except ValueError as error:
+        raise CheckpointError(_describe_other(run, f"another optimizer ({error})")) from error
+    run.scaler.load_state_dict(state["scaler"])
+    progress = _Progress(**json.loads(state["progress"]))
+    if remark:
+        run.say(remark)
+    run.say(f"going on after epoch {progress.epoch}, from {run.out}")
+    return progress
+
+
+def _keep(
+    run: Run,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: Mapping[str, Any],
+    progress: _Progress,
+    *,
+    best: bool,
+    save_frozen: bool,
+) -> None:
+    """Writes checkpoint and curves, in the first process; all fail if it does."""
+    with _agreeing(run) as problems:
+        if run.is_main:
+            left_out = (
+                set()
+                if save_frozen
+                else {name for name, weights in model.named_parameters() if not weights.requires_grad}
+            )
+            state = {
+                "identity": json.dumps(identity),
+                "progress": json.dumps(vars(progress)),
+                "model": {name: value for name, value in model.state_dict().items() if name not in left_out},
+                "optimizer": optimizer.state_dict(),
+                "scaler": run.scaler.state_dict(),
+            }
+            try:
+                checkpoint.save(run.out, state, best=best)
+                write_curves(run.out / CURVES, progress.history)
+            except CheckpointError as error:
+                problems.append(str(error))
+            except OSError as error:
+                problems.append(
+                    f"{run.out / CURVES}: cannot be written: {error.strerror}; make room and run again"
+                )
+
+
+@contextlib.contextmanager
+def _agreeing(run: Run) -> Iterator[list[str]]:
+    """What the first process puts into the list fails all of them, so that none waits for one that has gone."""
+    problems: list[str] = []
+    yield problems
+    agreed = broadcast_object(run, problems)
+    if agreed:
+        raise CheckpointError("; ".join(agreed))
+
+
+def _load_best(run: Run, model: nn.Module) -> None:
+    content = b""
+    with _agreeing(run) as problems:
+        if run.is_main:
+            try:
+                content = checkpoint.read_best(run.out)
+            except CheckpointError as error:
+                problems.append(str(error))
+    _load_weights(run, model, checkpoint.decode(broadcast_object(run, content)))
+
+
+def _load_weights(run: Run, model: nn.Module, state: Mapping[str, Any]) -> None:
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    try:
+        missing, unexpected = model.load_state_dict(state["model"], strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(_describe_other(run, f"a model of other shapes ({error})")) from error
+    if unexpected or set(missing) - frozen:
+        names = sorted({*unexpected, *missing} - frozen)
+        raise CheckpointError(_describe_other(run, f"a model with other weights ({', '.join(names[:5])})"))
+
+
+def _describe_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    kept = {name: value for name, value in vars(arguments).items() if name not in CHANGEABLE}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def _check_identity(run: Run, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if found["recipe"] != wanted["recipe"]:
+        raise CheckpointError(_describe_other(run, f"the recipe {found['recipe']}"))
+    theirs, ours = found["arguments"], wanted["arguments"]
+    differing = [
+        f"--{name.replace('_', '-')} {theirs.get(name)} (now {ours.get(name)})"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise CheckpointError(_describe_other(run, f"a training with {', '.join(differing)}"))
+    if found["data_digest"] != wanted["data_digest"]:
+        raise CheckpointError(_describe_other(run, "a training on other data"))
+    if found["metric"] != json.loads(json.dumps(wanted["metric"])):
+        raise CheckpointError(_describe_other(run, f"a training for {' '.join(found['metric'])}"))
+
+
+def _describe_other(run: Run, what: str) -> str:
+    return f"{run.out} holds the checkpoint of {what}; repeat that command, choose another --out, or forget it with --fresh"
+
+
+def _describe_divergence(run: Run, error: TrainingError, kept: int) -> str:
+    where = (
+        f"the checkpoint of epoch {kept} or the last one before is kept in {run.out}"
+        if kept
+        else "no epoch was finished"
+    )
+    return (
+        f"{run.recipe}: {error}; {where}. Start again with --fresh and a --learning-rate below "
+        f"{run.arguments.learning_rate:g}"
+    )
+
+
+def _describe_epoch(row: Mapping[str, float], epochs: int, best: bool) -> str:
+    values = "  ".join(
+        f"{name} {value:.4g}" for name, value in row.items() if name not in ("epoch", "duration_s")
+    )
+    return f"epoch {row['epoch']}/{epochs}  {values}  {row['duration_s']:.1f} s{'  best' if best else ''}"
+
+
+def _describe_end(run: Run, progress: _Progress, metric: str, stopped_early: bool) -> str:
+    why = f"no better one in {run.arguments.patience} epochs" if stopped_early else "all epochs done"
+    return f"{why}: best {metric} {progress.best[metric]:.4f} in epoch {progress.best_epoch}; checkpoints in {run.out}"

@@ -1,0 +1,259 @@
+"""One run of a training script: its folder, device, threads, precision and place among its processes.
+
+`launch` is what a script's last line calls; `start` makes the `Run`. What is computed is elsewhere: `distributed` adds up
+over processes, `fit` loops over epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self, TextIO, TypeVar
+
+import torch
+
+from shared.training import position
+from shared.training.errors import DataError, TrainingError
+from shared.training.progress import Lines
+from shared.training.randomness import seed_everything
+
+Item = TypeVar("Item")
+
+# Longest wait for the other processes: the first one may be writing a checkpoint or evaluating.
+_PATIENCE = timedelta(minutes=10)
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is: whatever was begun is left as the last checkpoint has it."""
+
+
+@dataclass
+class Run:
+    """What a script knows of where it runs; made by `start`, a context that leaves no process group, lock or handler.
+
+    recipe: the name of what is trained; arguments: as parsed; out: this run's folder, which is there; device; rank and
+    world: this process's number and how many there are; scaler: of fp16's gradients, off otherwise.
+    """
+
+    recipe: str
+    arguments: argparse.Namespace
+    out: Path
+    device: torch.device
+    rank: int
+    world: int
+    scaler: torch.amp.GradScaler
+    _lines: Lines
+    _lock: TextIO | None
+    _owns_group: bool
+    _handlers: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and lines."""
+        return self.rank == 0
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and augmentation."""
+        return self.arguments.seed
+
+    @property
+    def precision(self) -> str:
+        """fp32, bf16 or fp16."""
+        return self.arguments.precision
+
+    def dataset(self, name: str) -> Path:
+        """The folder of a dataset that `sensorium data pull` unpacks.
+
+        Raises:
+            DataError: it is not there.
+        """
+        folder = self.arguments.data / name
+        if not folder.is_dir():
+            raise DataError(
+                folder,
+                expected=f"the dataset `{name}`",
+                got="no such folder",
+                advice=f"run `sensorium data pull {name}`",
+            )
+        return folder
+
+    def say(self, text: str) -> None:
+        """Prints a line, once for all processes."""
+        self._lines.say(text)
+
+    def track(self, items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+        """Yields the items with a progress bar on a terminal, without one elsewhere."""
+        return self._lines.track(items, label, total)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward pass and its loss: matrix products in --precision."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
+
+    def close(self) -> None:
+        """Leaves the process group, unlocks the folder, gives the signals back."""
+        position.move(None)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+        if self._owns_group and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.say(f"stopped; what was reached is kept in {self.out}: the same command goes on from there")
+        self.close()
+
+
+def start(arguments: argparse.Namespace, recipe: str) -> Run:
+    """Begins a run of `recipe` (a short name: letters, digits, dashes) with arguments of `make_parser`.
+
+    Seeds all generators, sets threads, joins the process group that `torchrun` announces in the environment (nccl on
+    CUDA, else gloo), makes and locks the folder. `arguments` comes to hold the folder and the device that were chosen.
+
+    Raises:
+        TrainingError: no such device, a precision it lacks, the folder cannot be made or another training uses it.
+    """
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    local_rank, local_world = (
+        int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    device = _choose_device(arguments.device, local_rank)
+    _set_threads(arguments.threads, local_world)
+    seed_everything(arguments.seed)
+    # Same numbers again on the same machine; operations that cannot promise it say so once.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    if arguments.out is None:
+        arguments.out = Path("runs") / recipe
+    lock = _open_folder(arguments.out) if rank == 0 else None
+    owns_group = world > 1 and not torch.distributed.is_initialized()
+    if owns_group:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    run = Run(
+        recipe=recipe,
+        arguments=arguments,
+        out=arguments.out,
+        device=device,
+        rank=rank,
+        world=world,
+        scaler=torch.amp.GradScaler(device.type, enabled=arguments.precision == "fp16"),
+        _lines=Lines(silent=rank != 0),
+        _lock=lock,
+        _owns_group=owns_group,
+        _handlers=_catch_sigterm(),
+    )
+    run.say(
+        f"{recipe}: seed {arguments.seed}, {device}, {arguments.precision}, "
+        f"{_count(world, 'process', 'processes')} of {_count(torch.get_num_threads(), 'thread', 'threads')}, in {run.out}"
+    )
+    return run
+
+
+def launch(
+    main: Callable[[argparse.Namespace], object],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parses the command line, runs `main` and exits: 0, 1 with one line for a TrainingError, 130 after Ctrl-C, 143 after
+    SIGTERM; anything else is a defect and shows its traceback.
+    """
+    arguments = parser.parse_args(argv)
+    try:
+        main(arguments)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except Stopped:
+        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(0)
+
+
+def describe_command(module: str, argv: Sequence[str] | None = None) -> str:
+    """The command as provenance records it: `python -m services.nlp.training.train_x --epochs 3`.
+
+    module: the script's name for `python -m`; argv: its arguments, default: this process's.
+    """
+    return shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)])
+
+
+def _choose_device(wanted: str, local_rank: int) -> torch.device:
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if local_rank >= count:
+        raise TrainingError(
+            f"--device {wanted}: expected a CUDA device for each of this machine's processes, got {count} "
+            f"for process {local_rank}; start fewer or use --device cpu"
+        )
+    # cuBLAS repeats its results only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _set_threads(wanted: int, local_world: int) -> None:
+    if wanted:
+        torch.set_num_threads(wanted)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
+
+
+def _open_folder(folder: Path) -> TextIO:
+    """Makes the folder and holds it for as long as this process lives, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a")
+    except OSError as error:
+        raise TrainingError(
+            f"--out {folder}: expected a folder to write to, got: {error.strerror}"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise TrainingError(
+            f"--out {folder}: another training is using it; wait for it or name another folder"
+        ) from None
+    return lock
+
+
+def _catch_sigterm() -> dict[int, Any]:
+    """Takes SIGTERM as Ctrl-C; returns the handlers of before. Only the main thread may, others leave it."""
+    try:
+        return {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
+    except ValueError:
+        return {}
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
