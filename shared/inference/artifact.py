@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from shared.inference.manifest import (
     CARD,
     GOLDEN,
     MANIFEST,
+    SIGNATURE,
     ArtifactError,
     Graph,
     Manifest,
@@ -54,6 +56,9 @@ __all__ = [
 # numpy reads an array's header with `ast.literal_eval`, and CPython 3.11 counts that function's depth for all threads
 # together: two threads in it fail now and then with a SystemError. Models that load at the same time take turns.
 _NUMPY_HEADERS = threading.Lock()
+
+# The content of artifact.json -> that of its signature.
+Sign: TypeAlias = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,10 @@ def verify(artifact: Artifact) -> None:
     """Compare every file of the artifact with the size and digest that artifact.json states.
 
     Raises:
-        ArtifactError: a file is missing, or its size or digest differ; names the file, expected and got.
+        ArtifactError: a file is missing, its size or digest differ, or artifact.json says nothing of it; names the file,
+            expected and got.
     """
+    _check_names(artifact)
     for name in sorted(artifact.manifest.files):
         with _reading(artifact, name) as file:
             size = file.seek(0, 2)
@@ -191,21 +198,43 @@ def verify(artifact: Artifact) -> None:
             _check_file(artifact, name, size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def copy_artifact(artifact: Artifact, models_dir: Path) -> Artifact:
+def copy_artifact(
+    artifact: Artifact, models_dir: Path, *, version: str = "", sign: Sign | None = None
+) -> Artifact:
     """Copy an artifact to `<models_dir>/<name>/<version>`, whole or not at all: what was checked is what is written.
 
-    What is there of this version is replaced.
+    `version`: another one that the copy is to be. `sign` makes its signature; the original's is not copied. What is there
+    of this version is replaced.
 
     Raises:
         ArtifactError: a file is not as artifact.json states, or cannot be written.
     """
+    _check_names(artifact)
     contents = {}
     for name in sorted(artifact.manifest.files):
         with _reading(artifact, name) as file:
             contents[name] = file.read()
         _check_file(artifact, name, len(contents[name]), hashlib.sha256(contents[name]).hexdigest())
     contents[MANIFEST] = artifact.content
-    return _write(models_dir / artifact.name / artifact.version, contents)
+    if version and version != artifact.version:
+        contents[MANIFEST] = _render({**json.loads(artifact.content), "version": version})
+    if sign is not None:
+        contents[SIGNATURE] = sign(contents[MANIFEST])
+    return _write(models_dir / artifact.name / (version or artifact.version), contents)
+
+
+def _check_names(artifact: Artifact) -> None:
+    """Check that the folder holds nothing else: a graph could read what nobody has vouched for.
+
+    Names that begin with a dot are passed over; file systems and desktops put such files anywhere.
+    """
+    try:
+        with os.scandir(artifact.folder) as entries:
+            there = {entry.name for entry in entries if not entry.name.startswith(".")}
+    except OSError as error:
+        raise ArtifactError(f"{artifact.folder} cannot be read: {error.strerror}") from error
+    if strangers := sorted(there - artifact.manifest.files.keys() - {MANIFEST, SIGNATURE}):
+        raise ArtifactError(f"{strangers[0]} is not among the files of {MANIFEST}; take it out of the folder")
 
 
 @contextmanager
@@ -230,7 +259,12 @@ def _check_file(artifact: Artifact, name: str, size: int, sha256: str) -> None:
 
 
 def write_artifact(
-    models_dir: Path, entry: Mapping[str, Any], draft: Draft, *, replace: bool = False
+    models_dir: Path,
+    entry: Mapping[str, Any],
+    draft: Draft,
+    *,
+    replace: bool = False,
+    sign: Sign | None = None,
 ) -> Artifact:
     """Write a draft to `<models_dir>/<name>/<version>`, whole or not at all.
 
@@ -240,7 +274,7 @@ def write_artifact(
     (a Quality) of trained models, `card_text` (Markdown, becomes card.md).
 
     A folder that is there already and holds the same artifact is left as it is. One that is damaged is
-    replaced; one that is whole but different is replaced only with `replace`.
+    replaced; one that is whole but different is replaced only with `replace`. `sign` makes the signature of artifact.json.
 
     Raises:
         ArtifactError: a field is missing or wrong, the draft's parts do not fit each other, another artifact
@@ -256,17 +290,24 @@ def write_artifact(
         where = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{where}: {first['msg']}, got {first['input']!r:.100}") from error
     check_manifest(manifest)
-    contents[MANIFEST] = (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    contents[MANIFEST] = _render(document)
     target = models_dir / manifest.name / manifest.version
     if (there := _read_whole(target)) is not None:
-        if there.digest == digest_manifest(document):
+        same = there.digest == digest_manifest(document)
+        if same and sign is None:
             return there
-        if not replace:
+        if not same and not replace:
             raise ArtifactError(
                 f"{manifest.name} {manifest.version} is there already with another content ({there.digest}); "
                 "artifacts do not change: give the new one another version, or remove the old one first"
             )
+    if sign is not None:
+        contents[SIGNATURE] = sign(contents[MANIFEST])
     return _write(target, contents)
+
+
+def _render(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _write(target: Path, contents: Mapping[str, bytes]) -> Artifact:

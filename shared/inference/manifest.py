@@ -15,6 +15,8 @@ from shared.inference.datatypes import NUMPY_TYPES
 MANIFEST = "artifact.json"
 GOLDEN = "golden.npz"
 CARD = "card.md"
+# Over artifact.json, and so not among the files of which it says digests.
+SIGNATURE = "signature.jws"
 
 # Names become folders, files and wire names: nothing that could leave the folder or be taken for an option.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
