@@ -24,6 +24,8 @@ MAX_SHOWN = 3
 MAX_QUOTED = 80
 
 _ADDRESS = r"^(unix:/.+|[^\s:]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5})$"
+# A host name that is looked up, with the port of all that it stands for.
+_NAMED = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?:\d{1,5}$"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 GrpcName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
@@ -74,6 +76,9 @@ class Service(Section):
     grpc: tuple[GrpcName, ...] = Field(min_length=1)
     # Addresses that never change; those that do come through the endpoints folder.
     replicas: tuple[Address, ...] = ()
+    # A name and a port, `vision:50051`: every address that the name stands for is a replica, as they come and go (a
+    # service of Docker Compose, a headless Service of Kubernetes).
+    dns: Annotated[str, Field(pattern=_NAMED)] | None = None
     # The scope a token needs; the service's name if left out.
     scope: Scope | None = None
     # A descriptor set that declares `grpc`, relative to this file; the gateway's own if left out.

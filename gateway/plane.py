@@ -15,7 +15,8 @@ from gateway.contract import Contract, read_contract
 from gateway.control.server import ControlServer
 from gateway.control.view import View
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.membership import FolderMembership, StaticMembership
+from gateway.discovery.dns import DnsMembership
+from gateway.discovery.membership import FolderMembership, Membership, StaticMembership
 from gateway.discovery.roster import Replica, Roster
 from gateway.discovery.watch import Watcher
 from gateway.envoy import Json
@@ -58,7 +59,10 @@ class Plane:
         services = [service.name for service in mesh.services]
         folder = settings.endpoints_dir or state / "run" / "endpoints"
         self._roster = Roster()
-        self._watcher = Watcher(self._roster, [StaticMembership(mesh), FolderMembership(folder, services)])
+        memberships: list[Membership] = [StaticMembership(mesh), FolderMembership(folder, services)]
+        if named := {service.name: service.dns for service in mesh.services if service.dns}:
+            memberships.append(DnsMembership(named, server=settings.dns_server))
+        self._watcher = Watcher(self._roster, memberships)
         self._view = View(mesh, self._contract, self._roster)
         self._publisher = Publisher()
         self._log = get_logger("gateway")

@@ -23,6 +23,8 @@ class GatewaySettings(Settings):
     """Instead of SENSORIUM_STATE_DIR: keys are read from its `keys`, run files lie in its `run/gateway`."""
     endpoints_dir: Path | None = None
     """Where a supervisor writes the replicas' addresses; default `<state>/run/endpoints`."""
+    dns_server: str | None = None
+    """`host:port` of the name server that is asked for `dns` of the file; default: the system's."""
     address_file: Path | None = None
     """Gets the public address, atomically, once calls are taken; default `<state>/run/gateway/address`."""
     envoy_path: Path | None = None
@@ -34,9 +36,9 @@ class GatewaySettings(Settings):
     start_timeout_s: float = Field(default=30.0, gt=0)
     """How long Envoy may take to start."""
 
-    @field_validator("listen")
+    @field_validator("listen", "dns_server")
     @classmethod
-    def _check_listen(cls, value: str | None) -> str | None:
+    def _check_address(cls, value: str | None) -> str | None:
         if value is not None and (value.startswith("unix:") or not is_address(value)):
             raise ValueError("expected host:port, e.g. 127.0.0.1:8080")
         return value

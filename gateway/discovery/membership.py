@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,12 +31,27 @@ class Remove:
     endpoint: str
 
 
+@dataclass(frozen=True)
+class Settled:
+    """All that were there at the start were told."""
+
+
+Change = Insert | Remove | Settled
+
+
 class Membership(Protocol):
     """A source of replicas. What was inserted stays until it is removed."""
 
-    def changes(self) -> AsyncIterator[Insert | Remove]:
-        """Inserts for all that are there, then changes as they happen; ends when there will be none."""
+    def changes(self) -> AsyncIterator[Change]:
+        """Inserts for all that are there, `Settled` once, then changes as they happen; ends when there will be none."""
         ...
+
+
+def compare(known: frozenset[Insert], found: frozenset[Insert]) -> Iterator[Change]:
+    """What makes `found` of `known`: those that are gone, then those that are new."""
+    for gone in sorted(known - found, key=str):
+        yield Remove(gone.service, gone.endpoint)
+    yield from sorted(found - known, key=str)
 
 
 class StaticMembership:
@@ -45,11 +60,12 @@ class StaticMembership:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
 
-    async def changes(self) -> AsyncIterator[Insert | Remove]:
+    async def changes(self) -> AsyncIterator[Change]:
         """All of them, once."""
         for service in self._mesh.services:
             for endpoint in service.replicas:
                 yield Insert(service.name, endpoint)
+        yield Settled()
 
 
 class FolderMembership:
@@ -62,17 +78,18 @@ class FolderMembership:
         self._folder, self._services, self._poll_s = folder, tuple(services), poll_s
         self._refused: set[tuple[Path, str]] = set()
 
-    async def changes(self) -> AsyncIterator[Insert | Remove]:
+    async def changes(self) -> AsyncIterator[Change]:
         """Follows the folder by looking again and again: the same on every system, and the folder may come late."""
-        known: frozenset[Insert] = frozenset()
+        known = self.read()
+        for insert in sorted(known, key=str):
+            yield insert
+        yield Settled()
         while True:
-            found = self.read()
-            for gone in sorted(known - found, key=str):
-                yield Remove(gone.service, gone.endpoint)
-            for new in sorted(found - known, key=str):
-                yield new
-            known = found
             await asyncio.sleep(self._poll_s)
+            found = self.read()
+            for change in compare(known, found):
+                yield change
+            known = found
 
     def read(self) -> frozenset[Insert]:
         """What the folder says now."""

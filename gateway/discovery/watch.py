@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 from sensorium.mesh.v1 import replica_service_pb2, replica_service_pb2_grpc
 
-from gateway.discovery.membership import Insert, Membership
+from gateway.discovery.membership import Insert, Membership, Settled
 from gateway.discovery.roster import Report, Roster
 from shared.rpc.channel import channel
 from shared.telemetry.logging import get_logger
@@ -43,16 +43,20 @@ class Watcher:
         """Runs until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for membership in self._memberships:
-                    group.create_task(self._follow(membership, group))
-                # A membership tells of all it has before it waits for the first time: one turn of the loop.
-                await asyncio.sleep(0)
+                settled = [asyncio.Event() for _ in self._memberships]
+                for membership, event in zip(self._memberships, settled, strict=True):
+                    group.create_task(self._follow(membership, group, event))
+                for event in settled:
+                    await event.wait()
                 self.started.set()
         finally:
             self._watches.clear()
 
-    async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
+    async def _follow(self, membership: Membership, group: asyncio.TaskGroup, settled: asyncio.Event) -> None:
         async for change in membership.changes():
+            if isinstance(change, Settled):
+                settled.set()
+                continue
             endpoint = (change.service, change.endpoint)
             if isinstance(change, Insert):
                 self._counts[endpoint] = self._counts.get(endpoint, 0) + 1

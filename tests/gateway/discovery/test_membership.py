@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Mesh
-from gateway.discovery.membership import FolderMembership, Insert, Remove, StaticMembership
+from gateway.discovery.membership import FolderMembership, Insert, Remove, Settled, StaticMembership
 from tests.support.waiting import take
 
 
@@ -20,7 +20,7 @@ async def test_replicas_come_move_and_go(tmp_path: Path) -> None:
     changes = FolderMembership(tmp_path / "later", ["vision", "nlp"], poll_s=0.01).changes()
     place = tmp_path / "later" / "vision" / "0"
     write(place, "127.0.0.1:5001\n")
-    assert await take(changes) == Insert("vision", "127.0.0.1:5001")
+    assert [await take(changes), await take(changes)] == [Insert("vision", "127.0.0.1:5001"), Settled()]
     write(tmp_path / "later" / "nlp" / "0", "unix:/run/nlp")
     assert await take(changes) == Insert("nlp", "unix:/run/nlp")
     write(place, "127.0.0.1:5002")
@@ -45,7 +45,7 @@ def test_what_is_no_address_is_left_out(tmp_path: Path) -> None:
 async def test_those_of_the_file_are_there_once() -> None:
     mesh = Mesh.model_validate({"services": [{"name": "a", "grpc": ["a.B"], "replicas": ["h:1", "unix:/x"]}]})
     found = [change async for change in StaticMembership(mesh).changes()]
-    assert found == [Insert("a", "h:1"), Insert("a", "unix:/x")]
+    assert found == [Insert("a", "h:1"), Insert("a", "unix:/x"), Settled()]
 
 
 @pytest.mark.parametrize("folder", ["none", "file"])
