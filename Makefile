@@ -6,13 +6,14 @@ UV_VERSION := 0.13.9
 TORCH ?= torch==2.13.0
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := --extra gateway --extra services --extra cpu --extra cli
 UV := .venv-uv/bin/uv --preview-features package-conflicts
 STUBS := clients/python
 PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models test lint protos protos-check bench chaos test-clients clean
+.PHONY: help up demo models data test test-training lint protos protos-check bench chaos test-clients clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -26,8 +27,15 @@ demo: .venv/.serve models ## start the mesh, ask it about a photo, a page, a por
 models: .venv/.serve ## fetch the pinned weights and make the artifacts (nothing to do the second time)
 	@$(BIN)/sensorium models pull
 
+data: .venv/.serve ## fetch the pinned data sets that models are trained on (ARGS="vader mnist" for some)
+	@$(BIN)/sensorium data pull $(ARGS)
+
 test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp models ## everything that must hold (no torch needed)
 	$(BIN)/pytest $(ARGS)
+
+test-training: .venv-training/.stamp models ## short forms of every training, its export and its proof (torch; after `make test`)
+	@$(BIN)/sensorium data pull
+	OMP_NUM_THREADS=1 .venv-training/bin/pytest -rs tests/training $(ARGS)
 
 lint: .venv/.dev protos-check ## style, types, layering, stubs up to date
 	$(BIN)/ruff format --check .
@@ -68,15 +76,15 @@ clean: ## remove the environments (models and tokens stay in the state folder)
 	@touch $@
 
 .venv/.serve: uv.lock pyproject.toml clients/python/pyproject.toml .venv-uv/.stamp
-	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu
+	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) $(EXTRAS)
 	@touch $@
 
 .venv/.dev: .venv/.serve
-	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu --group dev
+	$(UV) sync --quiet --frozen --inexact --python $(PYTHON) $(EXTRAS) --group dev
 	@touch $@
 
 .venv-training/.stamp: uv.lock pyproject.toml .venv-uv/.stamp
-	UV_PROJECT_ENVIRONMENT=.venv-training $(UV) sync --quiet --frozen --inexact --python $(PYTHON) --extra cpu --group dev --group training
+	UV_PROJECT_ENVIRONMENT=.venv-training $(UV) sync --quiet --frozen --inexact --python $(PYTHON) $(EXTRAS) --group dev --group training
 	.venv-training/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
 

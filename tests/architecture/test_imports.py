@@ -35,6 +35,13 @@ def test_torch_is_not_installed_here() -> None:
     assert import_without("torch", []).returncode != 0, "`make test` must prove that nothing needs torch"
 
 
+@pytest.mark.parametrize("module", [*ENTRY_POINTS, "cli.__main__"])
+def test_no_entry_point_reaches_training(module: str) -> None:
+    rooms = ["shared.training", *(f"services.{name}.training" for name in SERVICES)]
+    done = import_without(module, ["torch", "sklearn", "matplotlib", "onnxscript", *rooms])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("module", ENTRY_POINTS)
 def test_no_entry_point_reaches_torch_or_the_graph_tools(module: str) -> None:
     done = import_without(module, ["torch", "onnx"])

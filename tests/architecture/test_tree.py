@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
@@ -52,6 +55,50 @@ def test_broad_excepts_are_few() -> None:
         if broad.search(line.split("#")[0].strip()) and path.parts[0] != "tests"
     ]
     assert len(found) <= 3, found
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of everything that a file imports, at its top or inside its functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def is_for_training(path: Path) -> bool:
+    """Files that may ask for torch: training itself, its tests, and the measurements of what it makes."""
+    parts = path.parts
+    return parts[:2] in {("shared", "training"), ("tests", "training"), ("tests", "quality")} or (
+        parts[0] == "services" and parts[2:3] == ("training",)
+    )
+
+
+@pytest.mark.parametrize("library", ["torch", "sklearn", "matplotlib", "onnxscript"])
+def test_what_trains_is_imported_only_where_training_is(library: str) -> None:
+    sources = [path for path in tracked() if path.suffix == ".py" and not is_for_training(path)]
+    found = [path for path in sources if any(name.split(".")[0] == library for name in imported(path))]
+    assert not found
+
+
+def test_torch_is_imported_by_what_trains() -> None:
+    """The rule above would hold of a tree in which it finds nothing at all."""
+    assert "torch" in imported(Path("shared/training/fit.py"))
+
+
+def test_what_serves_knows_nothing_of_training() -> None:
+    training = re.compile(r"(?:shared|services\.\w+)\.training(?:\.|$)")
+    sources = [
+        path
+        for path in tracked()
+        if path.suffix == ".py"
+        and path.parts[0] in {"gateway", "services", "shared", "clients"}
+        and not is_for_training(path)
+    ]
+    found = [path for path in sources if any(training.match(name) for name in imported(path))]
+    assert not found
 
 
 def test_no_module_is_a_drawer() -> None:
