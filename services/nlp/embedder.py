@@ -1,43 +1,34 @@
-"""A sentence-embedding model with what it needs around its graph: tokenizer in front, rows in, vectors out.
+"""A sentence-embedding model with what it needs around its graph: its reader in front, unit vectors out, and with labels
+beside the texts, how near each is.
 
-Not here: requests and replies (`servicer`), the functions on texts and tensors (`pipeline`).
+Not here: requests and replies (`rpc`), the functions on texts and tensors (`pipeline`).
 """
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from services.nlp.limits import Bounds
-from services.nlp.pipeline.tokens import TextTokenizer, TokenRule, Tokens, make_row
-from services.nlp.reading import Reading, read_texts
-from shared.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
+from services.nlp.pipeline.similarity import score
+from services.nlp.reader import WordpieceReader
+from services.nlp.reading import Reading, TextReader
+from services.nlp.running import Row, run_readings
+from services.nlp.score import Scores
 from shared.inference.artifact import Artifact
-from shared.inference.executor import run_in_executor
 from shared.inference.model import Model
 from shared.inference.timing import ItemStopwatch
 from shared.rpc.deadline import Deadline
 
-Vectors = NDArray[np.float32]
-
-PREPROCESSING = "text-wordpiece-uncased/1"
-# Tokenizing this many characters takes 0.2 ms, less than going to a thread and back under load.
-_INLINE_CHARACTERS = 1024
-# Tokens of one call that wait at a time: enough for some batches (of 64 to 128 tokens on a CPU, of 32 short texts on a
-# GPU), and few enough that a text of another call of the same principal does not wait for the whole of a long list.
-_WINDOW_TOKENS = 1024
+OUTPUT = "embedding"
 
 
 class EmbedderConstants(BaseModel):
-    """What the artifact says beside the tokens' rule."""
+    """What the artifact says beside what its reader needs."""
 
     model_config = ConfigDict(frozen=True)
 
-    script: str
     classify_scale: float
 
 
@@ -52,97 +43,20 @@ class Embedder:
         """
         self.digest = artifact.digest
         self.constants = EmbedderConstants.model_validate(artifact.constants)
-        self.rule = TokenRule.model_validate(artifact.constants)
-        self._tokenizer = TextTokenizer(artifact.asset("tokenizer").read_bytes(), self.rule)
+        self.reader: TextReader = WordpieceReader(artifact)
 
-    async def read(
-        self, texts: Sequence[str], bounds: Bounds, deadline: Deadline
-    ) -> list[Reading | InvalidArgument]:
-        """Check and tokenize texts; one reading, or why there is none, for each in order."""
-
-        def check() -> None:
-            deadline.check("tokenizing the texts")
-
-        def work() -> list[Reading | InvalidArgument]:
-            return read_texts(
-                texts, self._tokenizer, script=self.constants.script, bounds=bounds, check=check
-            )
-
-        small = sum(map(len, texts)) <= _INLINE_CHARACTERS
-        return work() if small else await run_in_executor(work)
-
-    def tokenize(self, text: str) -> Tokens:
-        """Tokenize a text of our own making, which says something."""
-        tokens = self._tokenizer.read(text)
-        if tokens is None:
+    def read_own(self, text: str) -> Reading:
+        """Read a text of our own making, which says something."""
+        reading = self.reader.read(text)
+        if reading is None:
             raise ValueError(f"expected a text with at least one token, got {text!r}")
-        return tokens
+        return reading
 
     async def embed(
-        self, model: Model, texts: Sequence[Tokens], watches: Sequence[ItemStopwatch], deadline: Deadline
-    ) -> list[Vectors]:
-        """Run the model: one unit vector [D] per text, in order.
-
-        Each text is an item of its own, and the batcher finds others of like length for it, from other callers as well.
-        """
-        vectors: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
-
-        async def run(index: int) -> None:
-            answer = await model.infer(make_row(texts[index]), outputs=("embedding",), deadline=deadline)
-            vectors[index] = answer.outputs["embedding"][0]
-            watches[index].add(answer)
-
-        if len(texts) == 1:
-            await run(0)
-            return vectors
-        # Short ones first, so that those of like length wait side by side.
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index].ids))
-        try:
-            await _run_windowed(run, [(index, len(texts[index].ids)) for index in order])
-        except ResourceExhausted:
-            # One text may be refused for those of its own call before it: then coming back does not help.
-            needed_s = sum(len(text.ids) for text in texts) * model.graphs["model"].batcher.load().s_per_cost
-            if (left_s := deadline.remaining_s()) < needed_s:
-                what = f"embedding {len(texts)} texts"
-                raise DeadlineExceeded(what, left_s=left_s, needed_s=needed_s) from None
-            raise
-        return vectors
-
-
-async def _run_windowed(
-    run: Callable[[int], Coroutine[Any, Any, None]], parts: Sequence[tuple[int, int]]
-) -> None:
-    """Run each of `parts` (index, tokens) beside the others, as many as fit the window at a time.
-
-    Raises what the first to fail raises, once the others have ended.
-    """
-    running: dict[asyncio.Task[None], int] = {}
-    try:
-        for index, tokens in parts:
-            while running and sum(running.values()) + tokens > _WINDOW_TOKENS:
-                await _wait_first(running)
-            running[asyncio.create_task(run(index))] = tokens
-        while running:
-            await _wait_first(running)
-    finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-            # Of several failures one is told; asking for the others keeps them out of the log.
-            for task in running:
-                if not task.cancelled():
-                    task.exception()
-
-
-async def _wait_first(running: dict[asyncio.Task[None], int]) -> None:
-    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        del running[task]
-    # All are asked, so that of several failures none is logged as one that nobody has seen.
-    for error in [task.exception() for task in done]:
-        if error is not None:
-            raise error
+        self, model: Model, texts: Sequence[Reading], watches: Sequence[ItemStopwatch], deadline: Deadline
+    ) -> list[Row]:
+        """Run the model: one unit vector [D] per text, in order."""
+        return await run_readings(model, texts, OUTPUT, watches, deadline)
 
 
 class LabelVectors:
@@ -151,7 +65,7 @@ class LabelVectors:
     def __init__(self, max_size: int) -> None:
         """Keep at most `max_size` of them; the least recently used goes first."""
         self._max_size = max_size
-        self._vectors: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str], Row] = OrderedDict()
 
     async def get(
         self,
@@ -160,14 +74,14 @@ class LabelVectors:
         phrases: Sequence[str],
         watch: ItemStopwatch,
         deadline: Deadline,
-    ) -> Vectors:
+    ) -> Row:
         """Give the vectors [L, D] of `phrases`, running the model for those that are not known."""
         vectors = {phrase: self._take((embedder.digest, phrase)) for phrase in phrases}
         missing = [phrase for phrase, vector in vectors.items() if vector is None]
         if missing:
-            tokens = [embedder.tokenize(phrase) for phrase in missing]
-            watches = [ItemStopwatch() for _ in tokens]
-            made = await embedder.embed(model, tokens, watches, deadline)
+            readings = [embedder.read_own(phrase) for phrase in missing]
+            watches = [ItemStopwatch() for _ in readings]
+            made = await embedder.embed(model, readings, watches, deadline)
             # They ran side by side: the longest is what was waited for.
             longest = max(watches, key=lambda one: one.queue_s + one.compute_s)
             watch.queue_s += longest.queue_s
@@ -180,8 +94,24 @@ class LabelVectors:
         found = (vectors[phrase] for phrase in phrases)
         return np.stack([vector for vector in found if vector is not None])
 
-    def _take(self, key: tuple[str, str]) -> Vectors | None:
+    def _take(self, key: tuple[str, str]) -> Row | None:
         vector = self._vectors.get(key)
         if vector is not None:
             self._vectors.move_to_end(key)
         return vector
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An embedder with labels to compare texts with: a `Scorer`."""
+
+    labels: tuple[str, ...]
+    reader: TextReader
+    vectors: Row  # [L, D]
+    scale: float
+    output: str = OUTPUT
+
+    def score(self, row: Row) -> Scores:
+        """Shares and similarities of a text's vector [D]."""
+        shares, similarities = score(row, self.vectors, self.scale)
+        return Scores(shares, similarities)

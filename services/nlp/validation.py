@@ -5,22 +5,66 @@ Not here: whether a text holds anything the model reads (`pipeline.tokens`), and
 
 from collections.abc import Sequence
 
-from services.nlp.limits import MAX_LABEL_CHARACTERS, MAX_LABELS, MIN_LABELS, Bounds
+from services.nlp.limits import (
+    DEFAULT_LANGUAGES,
+    MAX_LABEL_CHARACTERS,
+    MAX_LABELS,
+    MAX_LANGUAGES,
+    MIN_LABELS,
+    Bounds,
+    ExplainBounds,
+)
 from shared.errors import InvalidArgument, InvalidArguments
+from shared.inference.explanation.explaining import choose_runs
 
 
-def check_count(texts: Sequence[str], bounds: Bounds) -> None:
+def check_count(texts: Sequence[str], max_items: int) -> None:
     """Check how many texts there are.
 
     Raises:
         InvalidArgument: none, or too many.
     """
-    if not 1 <= len(texts) <= bounds.max_items:
+    if not 1 <= len(texts) <= max_items:
         raise InvalidArgument(
             "texts",
-            expected=f"1 to {bounds.max_items} texts",
+            expected=f"1 to {max_items} texts",
             got=f"{len(texts)}",
-            fix="" if not texts else f"send them in calls of at most {bounds.max_items}",
+            fix="" if not texts else f"send them in calls of at most {max_items}",
+        )
+
+
+def check_max_languages(count: int) -> None:
+    """Check how many languages are wanted per text.
+
+    Raises:
+        InvalidArgument: fewer than none, or too many.
+    """
+    if not 0 <= count <= MAX_LANGUAGES:
+        raise InvalidArgument(
+            "max_results", expected=f"1 to {MAX_LANGUAGES}, or 0 for {DEFAULT_LANGUAGES}", got=f"{count}"
+        )
+
+
+def check_max_runs(max_runs: int, bounds: ExplainBounds) -> int:
+    """Runs per text.
+
+    Raises:
+        InvalidArgument: fewer than say anything, or too many.
+    """
+    return choose_runs(max_runs, bounds.max_runs)
+
+
+def check_label(label: str, labels: Sequence[str]) -> None:
+    """Check the label to explain.
+
+    Raises:
+        InvalidArgument: it is not the model's.
+    """
+    if label and label not in labels:
+        raise InvalidArgument(
+            "label",
+            expected=f"one of {', '.join(repr(one) for one in labels[:MAX_LABELS])}, or none for each text's best",
+            got=repr(label[:MAX_LABEL_CHARACTERS]),
         )
 
 

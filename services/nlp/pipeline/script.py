@@ -5,18 +5,19 @@ Unicode's script property is not in the standard library, but the names of lette
 """
 
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 
 
-def is_mostly(script: str, text: str) -> bool:
-    """Say whether at least half of a text's letters are of `script` (`Latin`); true for a text without letters.
+def is_mostly(scripts: Collection[str], text: str) -> bool:
+    """Say whether at least half of a text's letters are of one of `scripts` (`Latin`); true for a text without letters.
 
     Digits, signs, emoji and combining marks are no letters and belong to no script. Letters in disguise (full-width,
     mathematical) count as what they stand for.
     """
-    wanted = script.upper()
+    wanted = {script.upper() for script in scripts}
     found = [name for character in text if (name := _script_of(character)) is not None]
-    return 2 * found.count(wanted) >= len(found)
+    return 2 * sum(name in wanted for name in found) >= len(found)
 
 
 # As many entries as a text of a large script has different letters.

@@ -65,6 +65,25 @@ class TextTokenizer:
             return Tokens(tuple(ids), truncated=False)
         return Tokens((*ids[: rule.max_tokens - 1], rule.sep_id), truncated=True)
 
+    def read_nothing(self) -> Tokens:
+        """The marks of beginning and end alone."""
+        return Tokens(tuple(self._tokenizer.encode("").ids), truncated=False)
+
+    def find_end(self, text: str) -> int:
+        """How many code points of a text the model reads."""
+        rule = self._rule
+        length = HEAD_CHARACTERS_PER_TOKEN * rule.max_tokens
+        while True:
+            encoding = self._tokenizer.encode(text[:length])
+            if len(encoding.ids) > rule.max_tokens + SLACK_TOKENS or length >= len(text):
+                break
+            length *= 2
+        if len(encoding.ids) <= rule.max_tokens:
+            return len(text)
+        # The last place is the end mark's.
+        end: int = encoding.offsets[rule.max_tokens - 2][1]
+        return end
+
     def _read_head(self, head: str) -> list[int]:
         """All tokens that the model reads of a text that begins with `head`, but for the end mark; empty if more is needed.
 

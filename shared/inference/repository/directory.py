@@ -45,6 +45,10 @@ class Directory:
         made_for = [] if model is None else [model.artifact.task]
         return list(dict.fromkeys([*list_defaults(self._catalog, name), *made_for]))
 
+    def list_fitting(self, rpc: str) -> list[str]:
+        """The models that are ready and answer an rpc."""
+        return [one for one in self.names if self._get_model(one, "") and rpc in self.list_rpcs(one)]
+
     def model(self, name: str, rpc: str, version: str = "") -> Model:
         """See `Repository.model`."""
         found = self._models.get((name, rpc)) if not version else None
@@ -61,10 +65,8 @@ class Directory:
         if model is None:
             raise self._explain(key, version)
         if rpc and rpc not in self.list_rpcs(key):
-            fitting = [one for one in self.names if self._get_model(one, "") and rpc in self.list_rpcs(one)]
-            raise InvalidArgument(
-                "model", expected=f"a model for {rpc}: {', '.join(fitting) or 'none'}", got=name
-            )
+            fitting = ", ".join(self.list_fitting(rpc)) or "none"
+            raise InvalidArgument("model", expected=f"a model for {rpc}: {fitting}", got=name)
         return model
 
     def graph(self, name: str, version: str, field: str) -> ServedGraph:

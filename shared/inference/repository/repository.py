@@ -194,8 +194,9 @@ class Repository:
     def model(self, name: str, rpc: str, version: str = "") -> Model:
         """The model that answers a typed call: `<model>`, `<service>/<model>`, or "" for the rpc's default.
 
-        `rpc` is the method's name, e.g. `ClassifyImage`; "" takes any named model. Whoever holds it may run it to
-        the end of his call, whatever becomes of the version.
+        `rpc` is the method's name, e.g. `ClassifyImage`; "" takes any named model. A catalogue may state another default for
+        requests that set a field, e.g. `ClassifyText/candidate_labels`: that is an `rpc` of its own here. Whoever holds
+        a model may run it to the end of his call, whatever becomes of the version.
 
         Raises:
             NotFound: no such model, or none for this rpc.
@@ -225,6 +226,10 @@ class Repository:
             NotFound: no such model.
         """
         return self._directory.split(name)
+
+    def list_fitting(self, rpc: str) -> list[str]:
+        """Models (their bare names) that answer an rpc when they are named."""
+        return self._directory.list_fitting(rpc)
 
     def list_ready(self, name: str) -> list[str]:
         """Versions of a model (its bare name) that answer, newest first."""

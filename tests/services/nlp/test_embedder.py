@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from services.nlp.embedder import Embedder
-from services.nlp.pipeline.tokens import Tokens
+from services.nlp.pipeline.tokens import Tokens, make_row
+from services.nlp.reading import Reading
 from shared.errors import DeadlineExceeded
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
@@ -26,11 +27,12 @@ async def repository(models_dir: Path):
     await within(repository.close())
 
 
-def make_texts(*lengths: int) -> list[Tokens]:
+def make_texts(*lengths: int) -> list[Reading]:
     rng = np.random.default_rng(1)
+    rows = [(101, *rng.integers(2000, 20000, length - 2).tolist(), 102) for length in lengths]
     return [
-        Tokens((101, *rng.integers(2000, 20000, length - 2).tolist(), 102), truncated=False)
-        for length in lengths
+        Reading(make_row(Tokens(ids, truncated=False)), len(ids), truncated=False, supported=True)
+        for ids in rows
     ]
 
 

@@ -17,9 +17,7 @@ def test_refused_texts_are_freed_with_the_request():
     gone = weakref.ref(texts)
     gc.disable()
     try:
-        results = read_texts(
-            texts, tokenizer=None, script="Latin", bounds=Bounds(max_characters=5), check=lambda: None
-        )
+        results = read_texts(texts, lambda text: None, bounds=Bounds(max_characters=5), check=lambda: None)
         del texts
         # Every error still stands, and none of them leads to the request.
         assert [type(result) for result in results] == [InvalidArgument, InvalidArgument]

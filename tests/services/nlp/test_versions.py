@@ -12,9 +12,10 @@ from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline, set_deadline
 from tests.support.artifact_copy import change_manifest, copy_version
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
-CATALOG = {"minilm": {"version": "1", "default_for": ["EmbedText", "ClassifyText"]}}
+CATALOG = {"minilm": {"version": "1", "default_for": ["EmbedText", "ClassifyText/candidate_labels"]}}
 LIMIT_S = 60.0
 
 
@@ -23,7 +24,7 @@ async def test_tokens_and_limits_are_those_of_the_version_that_serves(
 ) -> None:
     source = models_dir / "nlp" / "minilm" / "1"
     copy_version(source, tmp_path, "1")
-    repository = Repository(tmp_path, "nlp", InferenceSettings(), CATALOG)
+    repository = Repository(tmp_path, "nlp", InferenceSettings(signature=UNSIGNED), CATALOG)
     servicer = NlpServicer(repository, Bounds())
     told: list[int] = []
     repository.on_change = lambda: told.append(

@@ -24,7 +24,7 @@ from services.nlp.pipeline.script import is_mostly
     ],
 )
 def test_latin_or_nothing_to_tell_by(text):
-    assert is_mostly("Latin", text)
+    assert is_mostly(("Latin",), text)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_latin_or_nothing_to_tell_by(text):
     ],
 )
 def test_other_scripts(text):
-    assert not is_mostly("Latin", text)
+    assert not is_mostly(("Latin",), text)
 
 
 def test_a_model_of_another_script():
-    assert is_mostly("Cyrillic", "Доброе утро")
-    assert not is_mostly("Cyrillic", "Good morning")
+    assert is_mostly(("Cyrillic",), "Доброе утро")
+    assert not is_mostly(("Cyrillic",), "Good morning")
 
 
 @given(st.text())
 def test_any_text_has_an_answer(text):
-    assert is_mostly("Latin", text) in (True, False)
+    assert is_mostly(("Latin",), text) in (True, False)

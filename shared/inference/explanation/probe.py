@@ -1,0 +1,104 @@
+"""Many runs of one model on variants of one input, behind everybody else's, and none begun that could not be answered.
+
+Not here: which variants (`masks.py`), what their scores say (`attribution.py`), how a variant is made (the services).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DeadlineExceeded, ResourceExhausted
+from shared.inference.datatypes import Array
+from shared.inference.executor import run_in_executor
+from shared.inference.explanation.masks import Kept
+from shared.inference.model import Model, ServedGraph
+from shared.inference.timing import ItemStopwatch
+from shared.rpc.caller import Priority
+from shared.rpc.deadline import Deadline
+
+Row = Mapping[str, Array]  # a graph's inputs, batch axis of 1
+
+# Variants that are made and wait at a time: they fill a batch or two, and no more of them lie in the queue than that.
+_WINDOW = 32
+
+
+@dataclass
+class Probe:
+    """One input of a model under question. Made for one explanation.
+
+    `make` turns masks into the graph's inputs; it may block, and runs on a thread. `score` reads the label's score out of a
+    row of `output`. `what` names the work, for messages. `later_runs` will follow for other inputs of the same call.
+    """
+
+    model: Model
+    output: str
+    make: Callable[[Kept], Sequence[Row]]
+    score: Callable[[NDArray[np.float32]], float]
+    watch: ItemStopwatch
+    deadline: Deadline
+    what: str
+    later_runs: int = 0
+    run_count: int = field(default=0, init=False)
+
+    async def run(self, kept: Kept) -> NDArray[np.float64]:
+        """The scores [runs] of variants that keep these parts [runs, parts].
+
+        Raises:
+            DeadlineExceeded: what is to be done would take longer than there is time, or took it.
+            ResourceExhausted: the queue is full.
+        """
+        scores = np.empty(len(kept), np.float64)
+        graph = next(iter(self.model.graphs.values()))
+        begun_s = time.monotonic()
+        for start in range(0, len(kept), _WINDOW):
+            left = len(kept) - start + self.later_runs
+            # By what this explanation's runs have taken so far; the first ones by what the batcher expects.
+            seen_s = (time.monotonic() - begun_s) / start * left if start else 0.0
+            self._check(seen_s)
+            with self.watch.preprocessing():
+                rows = await run_in_executor(self.make, kept[start : start + _WINDOW])
+            self._check(_expect_s(graph, rows, left))
+            scores[start : start + _WINDOW] = await self._run_window(graph, rows)
+            self.run_count += len(rows)
+        return scores
+
+    async def _run_window(self, graph: ServedGraph, rows: Sequence[Row]) -> list[float]:
+        async def run(row: Row) -> float:
+            answer = await graph.infer(row, (self.output,), self.deadline, priority=Priority.BATCH)
+            # The runs wait side by side: the longest wait counts, and of a batch each run's own part.
+            self.watch.queue_s = max(self.watch.queue_s, answer.queue_s)
+            self.watch.compute_s += (answer.batch_s + answer.compute_s) * answer.share
+            return self.score(answer.outputs[self.output][0])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run(row)) for row in rows]
+        except ExceptionGroup as failures:
+            first = failures.exceptions[0]
+            if isinstance(first, ResourceExhausted):
+                # Refused for runs of its own before it, coming back does not help.
+                self._check(_expect_s(graph, rows, len(rows)))
+            raise first from None
+        return [task.result() for task in tasks]
+
+    def _check(self, needed_s: float) -> None:
+        left_s = self.deadline.remaining_s()
+        if left_s < needed_s or left_s <= 0:
+            raise DeadlineExceeded(self.what, left_s=max(left_s, 0.0), needed_s=needed_s)
+
+
+def _expect_s(graph: ServedGraph, rows: Sequence[Row], runs: int) -> float:
+    """How long `runs` such runs are expected to take, what waits before them included."""
+    if not rows:
+        return 0.0
+    load = graph.batcher.load()
+    cost = sum(graph.batcher.count_cost(row) for row in rows) / len(rows)
+    expected_s = load.expected_wait_s + runs * cost * load.s_per_cost / graph.settings.instances
+    return expected_s if math.isfinite(expected_s) else 0.0
