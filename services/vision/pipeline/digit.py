@@ -100,10 +100,12 @@ def _border(picture: Floats) -> Floats:
 
 def _lay_ground(gray: Floats) -> Floats:
     """The plane [height, width] through the border's pixels; those that are ink are left out of it."""
+    values = _border(gray).astype(np.float64)
+    if values.min() == values.max():
+        return np.full_like(gray, values[0])
     height, width = gray.shape
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     down, across = rows / max(1, height - 1) - 0.5, columns / max(1, width - 1) - 0.5
-    values = _border(gray).astype(np.float64)
     ones = np.ones_like(values)
     design = np.stack([ones, _border(down), _border(across)], axis=1)
     plane = np.array([np.median(values), 0.0, 0.0])
