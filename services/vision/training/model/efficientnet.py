@@ -154,6 +154,15 @@ class EfficientNet(nn.Module):
         """Logits [n, classes]."""
         return self._fc(self._dropout(self.embed(image)))
 
+    def classify_frozen(self, image: Tensor) -> Tensor:
+        """As `forward`, with the backbone as in evaluation and without gradients: only the last layer learns."""
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            features = self.embed(image)
+        self.train(was_training)
+        return self._fc(self._dropout(features))
+
     def unfreeze(self, blocks: int) -> None:
         """Let the last layer, the last `blocks` of 16 and, with any of them, the widest convolution learn; freeze the rest.
 

@@ -1,0 +1,127 @@
+"""Trains a small network from scratch on pictures of any kind: CIFAR-10, digits and what has their format, any folder.
+
+    python -m services.vision.training.train_images --pictures cifar-10-batches-bin --network residual --blocks 3
+    python -m services.vision.training.train_images --pictures my-photos --side 64
+    python -m services.vision.training.train_images --no-flip              # the digits of `sensorium data pull mnist`
+    torchrun --nproc-per-node 2 -m services.vision.training.train_images --pictures …
+
+With fewer than some thousand pictures `finetune_images` does far better. A run leaves in --out: checkpoints, curves,
+`result.json`, `answers.npz` and the folder `artifact`, which ClassifyImage serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from services.vision.training.answering import answer, measure
+from services.vision.training.calibration import find_temperature
+from services.vision.training.model.cnn import Cnn
+from services.vision.training.model.residual import ResidualCnn
+from services.vision.training.picture_set import PictureSets, add_arguments, describe, learn, read_sets
+from shared.training.arguments import make_parser, parse_count
+from shared.training.distributed import wrap
+from shared.training.export import fold_temperature
+from shared.training.fit import Fitted, fit
+from shared.training.run import Run, launch, start
+from shared.training.schedule import cosine
+
+RECIPE = "images"
+# 0..255 to about -2..2: what batch normalisation behind the first convolution makes of any scale.
+MEAN, STD = 127.5, 63.75
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network whose logits are calibrated, what it was trained on, and its logits for what was held out."""
+
+    network: nn.Module
+    sets: PictureSets
+    logits: NDArray[np.float32]
+    fitted: Fitted
+
+
+def load_data(run: Run) -> PictureSets:
+    """Reads and divides the pictures."""
+    folder = run.arguments.pictures
+    return read_sets(run, run.dataset("mnist") if folder is None else folder, mean=MEAN, std=STD)
+
+
+def make_network(arguments: argparse.Namespace, classes: int) -> nn.Module:
+    """The network that the arguments ask for."""
+    if arguments.network == "residual":
+        return ResidualCnn(3, classes, width=arguments.width, blocks=arguments.blocks)
+    return Cnn(3, classes, width=arguments.width)
+
+
+def train_one_epoch(
+    run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, sets: PictureSets, epoch: int
+) -> dict[str, float]:
+    """One pass over what is learnt from."""
+    model.train()
+    return learn(run, model, optimizer, sets, epoch)
+
+
+def evaluate(run: Run, model: nn.Module, sets: PictureSets) -> dict[str, float]:
+    """Loss and accuracy on what is tuned on."""
+    return measure(answer(run, model, sets.valid.images, sets.normalize), sets.valid.labels)
+
+
+def main(arguments: argparse.Namespace) -> Trained:
+    """Trains and keeps the result; returns it."""
+    with start(arguments, RECIPE) as run:
+        sets = load_data(run)
+        model = wrap(make_network(arguments, len(sets.classes)), run).to(memory_format=torch.channels_last)
+        run.say(f"{sum(parameter.numel() for parameter in model.parameters()):,} weights")
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
+        )
+        fitted = fit(
+            run,
+            model,
+            optimizer,
+            train_one_epoch=lambda epoch: train_one_epoch(run, model, optimizer, sets, epoch),
+            evaluate=lambda: evaluate(run, model, sets),
+            epochs=arguments.epochs,
+            patience=arguments.patience,
+            metric="loss",
+            better="lower",
+            schedule=cosine(warmup=0.1),
+            data_digest=sets.sha256,
+        )
+        return finish(run, model, sets, fitted)
+
+
+def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted) -> Trained:
+    """Calibrates the network, answers what was held out and keeps the result."""
+    valid = answer(run, model, sets.valid.images, sets.normalize)
+    temperature = find_temperature(valid, sets.valid.labels.numpy())
+    fold_temperature(model.head, temperature)
+    logits = answer(run, model, sets.held_out.images, sets.normalize)
+    result = describe(run, sets, logits, {"temperature": temperature, "duration_s": fitted.duration_s})
+    if run.is_main:
+        (run.out / "result.json").write_text(json.dumps(result) + "\n")
+        np.savez_compressed(run.out / "answers.npz", logits=logits, labels=sets.held_out.labels.numpy())
+    run.say(f"held out: {result['accuracy']:.4f} of {result['items']} right, {fitted.duration_s:.0f} s")
+    return Trained(model, sets, logits, fitted)
+
+
+def get_args_parser() -> argparse.ArgumentParser:
+    """The shared options, those of pictures, and this recipe's."""
+    parser = make_parser(__doc__, epochs=20, batch_size=64, learning_rate=4e-3, weight_decay=0.02)
+    add_arguments(parser, pictures="the digits of `sensorium data pull mnist`", side=32)
+    group = parser.add_argument_group("network")
+    group.add_argument("--network", choices=("cnn", "residual"), default="cnn", help="plain or residual")
+    group.add_argument("--width", type=parse_count, default=16, help="channels of the first stage")
+    group.add_argument("--blocks", type=parse_count, default=1, help="of each residual stage")
+    return parser
+
+
+if __name__ == "__main__":
+    launch(main, get_args_parser())
