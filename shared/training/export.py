@@ -35,6 +35,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -104,27 +105,25 @@ def to_onnx(
     network = _prepare(module)
     tensors = {name: tensor.detach().cpu() for name, tensor in example.items()}
     dimensions = {name: torch.export.Dim(name) for named in axes.values() for name in named.values()}
+    shapes = {name: {axis: dimensions[said] for axis, said in axes.get(name, {}).items()} for name in tensors}
     with _quietly(), torch.no_grad():
         try:
+            # Traced here: torch.onnx would go on from a trace that fails to others, whose graphs differ from call to call.
+            traced = torch.export.export(network, (), tensors, dynamic_shapes=shapes, strict=False)
             program = torch.onnx.export(
-                network,
-                args=(),
-                kwargs=tensors,
+                traced,
+                input_names=list(tensors),
                 output_names=list(outputs),
-                dynamic_shapes={
-                    name: {axis: dimensions[said] for axis, said in axes.get(name, {}).items()}
-                    for name in tensors
-                },
                 opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
                 custom_translation_table=translations(),
             )
-        except torch.onnx.errors.OnnxExporterError as error:
-            raise ExportError(f"torch cannot export {type(module).__name__}: {_first_line(error)}") from error
+        except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+            raise ExportError(f"torch cannot export {type(module).__name__}: {_explain(error)}") from error
     model = program.model_proto
-    _tidy(model)
+    _tidy(model, axes)
     _check_graph(model, list(example), list(outputs), axes)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -194,8 +193,8 @@ def _prepare(module: nn.Module) -> nn.Module:
     return network
 
 
-def _tidy(model: ModelProto) -> None:
-    """Take out what differs between machines and folders: traces, paths, versions."""
+def _tidy(model: ModelProto, axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Take out what differs between machines and folders: traces, paths, versions, drawn names of axes."""
     model.producer_name, model.producer_version = "sensorium", ""
     model.ClearField("doc_string")
     model.ClearField("metadata_props")
@@ -205,6 +204,15 @@ def _tidy(model: ModelProto) -> None:
     graph.ClearField("metadata_props")
     # Shapes between the nodes are inferred when the graph is opened.
     graph.ClearField("value_info")
+    drawn = {
+        value.type.tensor_type.shape.dim[axis].dim_param: said
+        for value in graph.input
+        for axis, said in axes.get(value.name, {}).items()
+    }
+    for value in (*graph.input, *graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = drawn.get(axis.dim_param, axis.dim_param)
     for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
@@ -213,9 +221,11 @@ def _tidy(model: ModelProto) -> None:
 def _check_graph(
     model: ModelProto, inputs: list[str], outputs: list[str], axes: Mapping[str, Mapping[int, str]]
 ) -> None:
+    operators = {node.op_type: node.name for node in model.graph.node}
+    for refused, reason in _REFUSED.items():
+        if refused in operators:
+            raise ExportError(f"{refused} ({operators[refused]}): {reason}")
     for node in model.graph.node:
-        if reason := _REFUSED.get(node.op_type):
-            raise ExportError(f"{node.op_type} ({node.name}): {reason}")
         if node.domain:
             raise ExportError(
                 f"{node.op_type} ({node.name}): expected an operator of ONNX, got {node.domain!r}"
@@ -259,6 +269,16 @@ def _quietly():  # noqa: ANN202 - a generator for contextmanager
             logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
-    cause = error.__cause__ or error
-    return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)[:300]
+def _explain(error: Exception) -> str:
+    """The lines of torch's text that say what is wrong, without its advice on its own options."""
+    lines = [line.strip(" -") for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    found = [line for line in lines if line.startswith("You marked ")]
+    said = (found or lines or [type(error).__name__])[0]
+    if matched := re.search(
+        r"You marked (\w+) as dynamic but .* specialized it to be a constant \((\d+)\)", said
+    ):
+        return (
+            f"axis {matched[1]!r}: expected any length, it was fixed to {matched[2]}: something in the network depends on "
+            "it; see shared/training/export.py"
+        )
+    return said[:300]
