@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from services.vision.training.answering import answer, measure
-from services.vision.training.calibration import find_temperature
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.model.residual import ResidualCnn
 from services.vision.training.picture_set import PictureSets, add_arguments, describe, learn, read_sets
 from shared.training.arguments import make_parser, parse_count
 from shared.training.distributed import wrap
+from shared.training.evaluation.calibration import fit_temperature
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
@@ -101,7 +101,7 @@ def main(arguments: argparse.Namespace) -> Trained:
 def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted) -> Trained:
     """Calibrates the network, answers what was held out and keeps the result."""
     valid = answer(run, model, sets.valid.images, sets.normalize)
-    temperature = find_temperature(valid, sets.valid.labels.numpy())
+    temperature = fit_temperature(valid, sets.valid.labels.numpy())
     fold_temperature(model.head, temperature)
     logits = answer(run, model, sets.held_out.images, sets.normalize)
     result = describe(run, sets, logits, {"temperature": temperature, "duration_s": fitted.duration_s})
