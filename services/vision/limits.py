@@ -24,6 +24,13 @@ class ImageBounds(Settings):
     )
 
 
+class ExplainBounds(ImageBounds):
+    """What ExplainImage accepts: each image is many runs."""
+
+    max_items: int = Field(default=4, ge=1, le=64, description="images in one call")
+    max_runs: int = Field(default=1024, ge=16, le=65_536, description="runs of the model per image")
+
+
 class Bounds(Settings):
     """The bounds of all rpcs. Fewer items where one image costs seconds rather than milliseconds of computing."""
 
@@ -32,16 +39,18 @@ class Bounds(Settings):
     detect_objects: ImageBounds = ImageBounds()
     detect_faces: ImageBounds = ImageBounds()
     read_text: ImageBounds = ImageBounds(max_items=8)
+    explain_image: ExplainBounds = ExplainBounds()
 
 
 def describe(bounds: Bounds, max_message_bytes: int) -> list[limits_pb2.RpcLimits]:
     """The bounds as GetLimits tells them, one entry per rpc."""
-    named = {
+    named: dict[str, ImageBounds] = {
         "ClassifyImage": bounds.classify_image,
         "DetectObjects": bounds.detect_objects,
         "DetectFaces": bounds.detect_faces,
         "ReadText": bounds.read_text,
         "EmbedImage": bounds.embed_image,
+        "ExplainImage": bounds.explain_image,
     }
     return [
         limits_pb2.RpcLimits(
@@ -50,6 +59,7 @@ def describe(bounds: Bounds, max_message_bytes: int) -> list[limits_pb2.RpcLimit
             max_items=bound.max_items,
             max_item_bytes=bound.max_image_bytes,
             max_pixels=bound.max_pixels,
+            max_runs=bound.max_runs if isinstance(bound, ExplainBounds) else 0,
         )
         for rpc, bound in named.items()
     ]

@@ -10,6 +10,7 @@ from services.vision.rpc.classify_image import ClassifyImage
 from services.vision.rpc.detect_faces import DetectFaces
 from services.vision.rpc.detect_objects import DetectObjects
 from services.vision.rpc.embed_image import EmbedImage
+from services.vision.rpc.explain_image import ExplainImage
 from services.vision.rpc.read_text import ReadText
 from shared.inference.repository.repository import Repository
 
@@ -26,6 +27,7 @@ class VisionServicer(pb_grpc.VisionServiceServicer):
         self._detect_faces = DetectFaces(repository, bounds.detect_faces)
         self._read_text = ReadText(repository, bounds.read_text)
         self._embed_image = EmbedImage(repository, bounds.embed_image)
+        self._explain_image = ExplainImage(repository, bounds.explain_image)
 
     async def ClassifyImage(
         self, request: pb.ClassifyImageRequest, context: Context
@@ -50,3 +52,9 @@ class VisionServicer(pb_grpc.VisionServiceServicer):
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Turns images into vectors."""
         return await self._embed_image.answer(request)
+
+    async def ExplainImage(
+        self, request: pb.ExplainImageRequest, context: Context
+    ) -> pb.ExplainImageResponse:
+        """Says which parts of images speak for a label."""
+        return await self._explain_image.answer(request)

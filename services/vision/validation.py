@@ -3,13 +3,15 @@
 Lives here: list lengths, byte counts, options. Not here: what is inside an image (`decode`), whether a model exists.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
-from services.vision.limits import ImageBounds
+from services.vision.limits import ExplainBounds, ImageBounds
 from shared.errors import InvalidArgument, InvalidArguments
+from shared.inference.explanation.explaining import choose_runs
 
 DEFAULT_TOP_K = 5
 MAX_TOP_K = 1000
@@ -71,6 +73,28 @@ def check_read(request: pb.ReadTextRequest, bounds: ImageBounds) -> ReadOptions:
 def check_embed(request: pb.EmbedImageRequest, bounds: ImageBounds) -> None:
     """Raises InvalidArgument for what concerns the whole of an EmbedImage call; it has no options."""
     _raise_any(_check_images(request.images, bounds))
+
+
+def check_explain(request: pb.ExplainImageRequest, bounds: ExplainBounds) -> int:
+    """Runs per image of an ExplainImage call. Raises InvalidArgument for what concerns the whole call."""
+    _raise_any(_check_images(request.images, bounds))
+    return choose_runs(request.max_runs, bounds.max_runs)
+
+
+def check_label(label: str, labels: Sequence[str]) -> list[int]:
+    """Positions of the classes named `label`; none where it is empty. Raises InvalidArgument if no class is named so."""
+    indices = [index for index, one in enumerate(labels) if label and one == label]
+    if label and not indices:
+        near = difflib.get_close_matches(label[:100], labels, n=5, cutoff=0.6)
+        raise InvalidArgument(
+            "label",
+            expected=f"one of the model's {len(labels)} labels, as ClassifyImage writes them",
+            got=repr(label[:100]),
+            fix=f"did you mean {', '.join(map(repr, near))}?"
+            if near
+            else "leave it out for each image's best",
+        )
+    return indices
 
 
 def check_content(content: bytes, field: str, bounds: ImageBounds) -> None:

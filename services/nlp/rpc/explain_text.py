@@ -19,7 +19,7 @@ from services.nlp.score import Scorer
 from services.nlp.validation import check_count, check_label, check_max_runs
 from shared.errors import InvalidArgument
 from shared.inference.executor import run_in_executor
-from shared.inference.explanation.explaining import explain
+from shared.inference.explanation.explaining import count_parts, explain
 from shared.inference.explanation.masks import Kept
 from shared.inference.explanation.probe import Probe, Row
 from shared.inference.model import Model
@@ -97,7 +97,7 @@ class ExplainText:
             what="explaining the texts",
             later_runs=later_runs,
         )
-        found = await explain(probe, len(stretches), runs - 1, score)
+        found = await explain(probe, len(stretches), runs, score)
         return pb.ExplainTextResult(
             label=scorer.labels[index],
             score=score,
@@ -120,7 +120,7 @@ class ExplainText:
 def cut(text: str, reader: TextReader, runs: int) -> list[Stretch]:
     """The stretches of what the model reads of a text, no more than so many runs can tell apart; for a thread."""
     words = split_words(text[: reader.find_end(text)])
-    return join_stretches(words, max(runs // 2, 1))
+    return join_stretches(words, count_parts(runs))
 
 
 def make_variants(text: str, stretches: Sequence[Stretch], reader: TextReader, kept: Kept) -> list[Row]:

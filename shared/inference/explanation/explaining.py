@@ -15,6 +15,8 @@ from shared.inference.explanation.probe import Probe
 # Fewer say nothing of a text of ten words; the default is where more bring little (see README).
 MIN_RUNS = 16
 DEFAULT_RUNS = 128
+# The runs of the input with all its parts, and with none.
+_WHOLE_AND_NONE = 2
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,20 @@ def choose_runs(asked: int, most: int) -> int:
     return asked or default
 
 
+def count_parts(runs: int) -> int:
+    """Into how many parts an input is best cut for so many runs: each is left out alone once, and in as many others."""
+    return max((runs - _WHOLE_AND_NONE) // 2, 1)
+
+
 async def explain(probe: Probe, parts: int, runs: int, score: float) -> Explanation:
-    """Explain the `score` of an input of so many parts in at most `runs` runs. The same for the same input and model.
+    """Explain the `score` of an input of so many parts in at most `runs` runs, the one that gave the score among them.
+
+    The same for the same input and model.
 
     Raises:
         DeadlineExceeded, ResourceExhausted: as `Probe.run`.
     """
-    kept = draw_masks(parts, runs - 1)
+    kept = draw_masks(parts, runs - _WHOLE_AND_NONE)
     nothing = np.zeros((1, parts), np.bool_)
     scores = await probe.run(np.concatenate([nothing, kept]))
     base_score = float(scores[0])
