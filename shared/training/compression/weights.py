@@ -1,0 +1,126 @@
+"""Weights in int8, sums in float32: a quarter of the bytes, and answers that differ only by the rounding of weights.
+
+Lives here: the rewriting of a graph. Not here: sums in int8 (`calibrated.py`).
+
+Each weight is q * scale with one scale for a row of an embedding, or for one output of a layer, so that large outputs do not
+coarsen small ones. In the graph that is Cast and Mul, which ONNX Runtime computes once when it opens the graph: a run then
+costs what it cost in float32. (DequantizeLinear, the other way to write it, is kept for fusing and is computed anew in every
+run.) Rows of an embedding are looked up in int8 and scaled afterwards, so that the table stays small in memory too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+# Smaller tensors are not worth the two nodes; and biases and norms, all of them small, stay exact.
+SMALLEST = 1024
+_LARGEST = 127
+
+# Operator -> input that holds weights.
+_WEIGHTS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
+_RECURRENT = ("LSTM", "GRU", "RNN")
+
+
+def weight_only_int8(content: bytes, *, smallest: int = SMALLEST, keep: Collection[str] = ()) -> bytes:
+    """The graph with its large float32 weights in int8; signature and file layout stay.
+
+    smallest: tensors of fewer values stay as they are; keep: names of initializers that do.
+    """
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    held = {item.name: item for item in graph.initializer}
+    users: dict[str, list[tuple[NodeProto, int]]] = {}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in held:
+                users.setdefault(name, []).append((node, index))
+    before: list[NodeProto] = []  # computed once, when the graph is opened
+    after: dict[int, list[NodeProto]] = {}  # id of a node -> what follows it
+    for name, uses in users.items():
+        item = held[name]
+        if name in keep or item.data_type != TensorProto.FLOAT:
+            continue
+        value = numpy_helper.to_array(item)
+        if value.size < smallest:
+            continue
+        if value.ndim == 2 and all(
+            node.op_type == "Gather" and index == 0 and _axis(node) == 0 for node, index in uses
+        ):
+            whole, scale = _round(value, (1,))
+            _replace(graph, item, name, whole, scale)
+            for node, _ in uses:
+                after[id(node)] = _scale_rows(node, name)
+        elif (kept := _kept_axes(uses, value.ndim)) is not None:
+            whole, scale = _round(value, tuple(axis for axis in range(value.ndim) if axis not in kept))
+            _replace(graph, item, name, whole, scale)
+            # The float tensor keeps the name, so that nodes need not change.
+            before += [
+                helper.make_node("Cast", [f"{name}.int8"], [f"{name}.whole"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name]),
+            ]
+    nodes = [part for node in graph.node for part in (node, *after.get(id(node), ()))]
+    copied = [NodeProto.FromString(node.SerializeToString()) for node in (*before, *nodes)]
+    del graph.node[:]
+    graph.node.extend(copied)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _kept_axes(uses: list[tuple[NodeProto, int]], dims: int) -> tuple[int, ...] | None:
+    """The axes along which each place has a scale of its own; None where some use is not one of weights."""
+    wanted: set[tuple[int, ...]] = set()
+    for node, index in uses:
+        if node.op_type in _RECURRENT and index in (1, 2):
+            wanted.add((0, 1))  # direction, gate and unit
+        elif _WEIGHTS.get(node.op_type) != index:
+            return None
+        elif node.op_type == "Conv":
+            wanted.add((0,))
+        elif node.op_type == "ConvTranspose":
+            wanted.add((1,))
+        elif node.op_type == "Gemm" and any(part.name == "transB" and part.i for part in node.attribute):
+            wanted.add((0,))
+        elif dims >= 2:
+            wanted.add((*range(dims - 2), dims - 1))
+        else:
+            return None
+    return wanted.pop() if len(wanted) == 1 else None
+
+
+def _round(value: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers and scales; the largest of each row becomes 127, a row of zeros stays one."""
+    scale = np.abs(value).max(axis=axes, keepdims=True).astype(np.float32) / np.float32(_LARGEST)
+    scale[scale == 0] = 1.0
+    return np.clip(np.rint(value / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
+
+
+def _replace(
+    graph: onnx.GraphProto,
+    item: TensorProto,
+    name: str,
+    whole: NDArray[np.int8],
+    scale: NDArray[np.float32],
+) -> None:
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    item.CopyFrom(numpy_helper.from_array(whole, f"{name}.int8"))
+
+
+def _axis(node: NodeProto) -> int:
+    return next((part.i for part in node.attribute if part.name == "axis"), 0)
+
+
+def _scale_rows(node: NodeProto, name: str) -> list[NodeProto]:
+    """Look rows up in int8 and their scales beside them; the node itself becomes the first of it."""
+    ids, output = node.input[1], node.output[0]
+    node.input[0] = f"{name}.int8"
+    node.output[0] = f"{output}.int8"
+    return [
+        helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], axis=0),
+        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.whole"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{output}.whole", f"{output}.scale"], [output]),
+    ]
