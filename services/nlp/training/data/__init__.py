@@ -1,0 +1,1 @@
+"""Readers of the language service's training data, one format each."""

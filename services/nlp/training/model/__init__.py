@@ -1,0 +1,1 @@
+"""Networks of the language service's models, in PyTorch."""
