@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from gateway.config import Service
 from gateway.contract import INFERENCE, Method
 from gateway.control.view import View
+from gateway.discovery.roster import get_rpc
 from shared.errors import InvalidArgument, SensoriumError, Unavailable, Unimplemented
 from shared.rpc.caller import MODEL_HEADER
 
@@ -68,7 +69,7 @@ def _explain_typed(view: View, owner: Service, method: Method, name: str) -> Sen
     default = [
         known.status.name
         for known in catalog.models()
-        if known.service == owner.name and method.name in known.status.default_for
+        if known.service == owner.name and method.name in map(get_rpc, known.status.default_for)
     ]
     if default and not catalog.default_ready(owner.name, method.name):
         return catalog.explain(owner.name, default[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.discovery.roster import ModelStatus, Replica, State
+from gateway.discovery.roster import ModelStatus, Replica, State, get_rpc
 from shared.errors import FailedPrecondition, NotFound, Unavailable
 
 # When to ask again for a model that is not ready: a replica takes a few seconds to load it.
@@ -48,7 +48,7 @@ class Catalog:
                 continue
             for model in replica.report.models:
                 self._names[replica.service] |= {model.name, *model.graphs}
-                self._defaults[replica.service] |= set(model.default_for)
+                self._defaults[replica.service] |= set(map(get_rpc, model.default_for))
             self._ready_names[replica.service] |= replica.ready_names
             self._ready_models[replica.service] |= {model.name for model in replica.ready_models}
             self._ready_defaults[replica.service] |= replica.ready_rpcs
@@ -70,7 +70,7 @@ class Catalog:
         return self._split[service]
 
     def default_ready(self, service: str, rpc: str) -> bool | None:
-        """Whether the default model of an rpc answers somewhere; None if no model is known to be its default."""
+        """Whether a default model of an rpc answers somewhere; None if no model is known to be its default."""
         if rpc not in self._defaults[service]:
             return None
         return rpc in self._ready_defaults[service]

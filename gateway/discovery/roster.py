@@ -7,7 +7,7 @@ three write here, everything else reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -76,9 +76,16 @@ class Replica:
         }
 
     @property
+    def ready_defaults(self) -> set[str]:
+        """What the models that answer here are the default of: rpcs, or `Rpc/field` where one is that of requests which set the
+        field only.
+        """
+        return {default for model in self.ready_models for default in model.default_for}
+
+    @property
     def ready_rpcs(self) -> set[str]:
-        """Rpcs whose default model answers here."""
-        return {rpc for model in self.ready_models for rpc in model.default_for}
+        """Rpcs of which a default model answers here."""
+        return {get_rpc(default) for default in self.ready_defaults}
 
     @cached_property
     def served(self) -> Replica:
@@ -105,6 +112,28 @@ class Replica:
             report.models[n].state = ModelStatus.STATE_LOADING
             report.models[n].reason = replica.reason or _ENTERING
         return replace(replica, report=report)
+
+
+def get_rpc(default: str) -> str:
+    """The rpc of an entry of `default_for`, which may name a field behind it."""
+    return default.partition("/")[0]
+
+
+def find_default_endpoints(replicas: Iterable[Replica]) -> dict[str, set[str]]:
+    """By rpc, the endpoints of one service for calls that name no model.
+
+    An rpc may have several defaults, and which of them a call is for only the replica sees: so it goes where all of them are
+    that anybody has, or, where nobody has all, where one is.
+    """
+    having = {replica.endpoint: replica.ready_defaults for replica in replicas}
+    wanted: dict[str, set[str]] = {}
+    for default in set[str]().union(*having.values()):
+        wanted.setdefault(get_rpc(default), set()).add(default)
+    found = {}
+    for rpc, defaults in wanted.items():
+        complete = {endpoint for endpoint, ready in having.items() if defaults <= ready}
+        found[rpc] = complete or {endpoint for endpoint, ready in having.items() if defaults & ready}
+    return found
 
 
 Key = tuple[str, str]

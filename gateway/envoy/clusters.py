@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gateway.config import Mesh
-from gateway.discovery.roster import Replica, State
+from gateway.discovery.roster import Replica, State, find_default_endpoints
 from gateway.envoy import Json
 
 CONTROL = "control"
@@ -54,7 +54,12 @@ def endpoints_path(folder: Path, service: str) -> Path:
 
 def render_endpoints(service: str, replicas: Iterable[Replica]) -> Json:
     """`ClusterLoadAssignment` of a service: its replicas in rotation, and those that drain, which get nothing new."""
-    endpoints = [_endpoint(replica) for replica in replicas if replica.state in (State.READY, State.DRAINING)]
+    replicas = [replica for replica in replicas if replica.state in (State.READY, State.DRAINING)]
+    defaults = find_default_endpoints(replicas)
+    endpoints = [
+        _endpoint(replica, sorted(rpc for rpc, those in defaults.items() if replica.endpoint in those))
+        for replica in replicas
+    ]
     return {
         "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": service,
@@ -70,11 +75,12 @@ def render_address(address: str) -> Json:
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
 
 
-def _endpoint(replica: Replica) -> Json:
+def _endpoint(replica: Replica, rpcs: list[str]) -> Json:
+    """rpcs: those of which it takes the calls that name no model."""
     ready: Json = {
         ANY_KEY: "yes",
         MODEL_KEY: sorted(replica.ready_names | replica.ready_versions),
-        RPC_KEY: sorted(replica.ready_rpcs),
+        RPC_KEY: rpcs,
     }
     return {
         "endpoint": {"address": render_address(replica.endpoint)},

@@ -12,7 +12,7 @@ Kept = NDArray[np.bool_]  # [runs, parts]; true: the part is there
 
 # Of the parts a run leaves out at random. With 40 film reviews of 8 to 45 words and 66 runs each, taking the words away that
 # came out on top cost the label .291 of its score with 0.3, .286 with 0.5, .282 with 0.15; .284 where each word was only
-# left out alone, .250 with the subset sizes of Kernel SHAP, .248 with plain means (RISE), .038 for words taken at random. With 7
+# left out alone, .250 with the subset sizes of Kernel SHAP, .248 with plain means (RISE), .038 for random words. With 7
 # photographs of 49 cells and 100 runs it cost .69 of the score with each cell left out alone once and 0.3 in the other runs,
 # .675 without the former or without the latter, .56 with 0.5, .26 for cells taken at random.
 _LEFT_OUT = 0.3

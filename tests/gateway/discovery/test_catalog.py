@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from gateway.discovery.catalog import Catalog
-from gateway.discovery.roster import ModelStatus, Replica, Report, Roster, Rotation, State
+from gateway.discovery.roster import (
+    ModelStatus,
+    Replica,
+    Report,
+    Roster,
+    Rotation,
+    State,
+    find_default_endpoints,
+)
 from shared.errors import FailedPrecondition, NotFound
 from tests.gateway.support.toy import model
 
@@ -174,3 +182,38 @@ def test_what_the_data_plane_does_ends_with_the_process() -> None:
     roster.rotate(roster.of("vision")[0], taken)
     roster.lose("vision", "a:1", "refused")
     assert roster.of("vision")[0].rotation == Rotation()
+
+
+def test_a_call_without_a_model_goes_where_all_defaults_of_its_rpc_are() -> None:
+    trained = model("trained", default_for=("Classify", "Explain"))
+    comparing = model("comparing", default_for=("Embed", "Classify/labels"))
+    late = model("comparing", ready=False, default_for=("Embed", "Classify/labels"))
+    both = replica("nlp", "a:1", trained, comparing)
+    one = replica("nlp", "a:2", trained, late)
+    found = find_default_endpoints([both, one])
+    assert found == {"Classify": {"a:1"}, "Explain": {"a:1", "a:2"}, "Embed": {"a:1"}}
+    # Better one that can answer some of them than none.
+    other = replica("nlp", "a:3", model("trained", ready=False, default_for=("Classify",)), comparing)
+    assert find_default_endpoints([one, other])["Classify"] == {"a:2", "a:3"}
+    # What nobody has holds nobody back.
+    assert find_default_endpoints([one])["Classify"] == {"a:2"}
+
+
+@pytest.mark.parametrize(
+    ("trained", "comparing", "ready"), [(True, True, True), (True, False, True), (False, False, False)]
+)
+def test_an_rpc_with_two_defaults_is_ready_where_one_is(trained: bool, comparing: bool, ready: bool) -> None:
+    catalog = Catalog(
+        ["nlp"],
+        [
+            replica(
+                "nlp",
+                "a:1",
+                model("trained", ready=trained, default_for=("Classify",)),
+                model("comparing", ready=comparing, default_for=("Classify/labels",)),
+                model("other"),
+            )
+        ],
+    )
+    assert catalog.default_ready("nlp", "Classify") is ready
+    assert catalog.default_ready("nlp", "Embed") is None
