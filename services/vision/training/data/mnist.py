@@ -56,7 +56,7 @@ def read_idx(images: Path, labels: Path, classes: tuple[str, ...] = ()) -> Pictu
     Raises:
         DataError: a file is damaged or of another format, or the two do not belong together.
     """
-    pixels, numbers = read_array(images, axes=3), read_array(labels, axes=1)
+    pixels, numbers = read_array(images, axes=3), read_array(labels, axes=1).astype(np.int64)
     if len(pixels) != len(numbers):
         raise DataError(
             labels,
@@ -72,7 +72,7 @@ def read_idx(images: Path, labels: Path, classes: tuple[str, ...] = ()) -> Pictu
             got=str(int(numbers.max())),
             advice="give the classes of this data set",
         )
-    return check_classes(Pictures(pixels, numbers.astype(np.int64), names, images), advice=ADVICE)
+    return check_classes(Pictures(pixels, numbers, names, images), advice=ADVICE)
 
 
 def read_array(path: Path, *, axes: int) -> NDArray[np.uint8]:
