@@ -59,6 +59,8 @@ class Draft:
     golden_made_by: str
     tolerance: Mapping[str, Mapping[str, float]]  # provider -> {"rtol", "atol"}
     assets: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)  # asset -> (file name, content)
+    made: Made | None = None  # of weights that were trained here; the catalogue's entry may say it instead
+    quality: Quality | None = None  # likewise
 
 
 def collect_files(entry: Mapping[str, Any], draft: Draft) -> dict[str, bytes]:
@@ -116,11 +118,10 @@ def describe(entry: Mapping[str, Any], draft: Draft, files: Mapping[str, bytes])
             for source in entry.get("source", ())
         ],
         "made": {
-            "recipe": entry.get("recipe", ""),
-            "recipe_sha256": entry.get("recipe_sha256", ""),
-            **_describe_model(entry.get("made")),
+            **{key: entry.get(key, "") for key in ("recipe", "recipe_sha256")},
+            **_describe_model(entry.get("made") or draft.made),
         },
-        **({"quality": said} if (said := _describe_model(entry.get("quality"))) else {}),
+        **({"quality": said} if (said := _describe_model(entry.get("quality") or draft.quality)) else {}),
     }
 
 

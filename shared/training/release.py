@@ -1,9 +1,9 @@
 """From a trained network to an artifact folder, and to what `make quality` needs to check its claims.
 
     graph = to_onnx(network, example, ["logits"], dynamic)
-    parity = check_parity(network, graph, held_out_batches, keep=run.folder / PARITY)
+    parity = check_parity(network, graph, held_out_batches, keep=run.out / PARITY)
     release(
-        run.folder / "artifact", catalog=CATALOG, name="topics",
+        run.out / "artifact", catalog=CATALOG, name="topics",
         graph=draft_graph(smaller, batching=…), reference=graph, golden=make_golden(network, few_items),
         labels=labels, constants={…}, preprocessing="text-ngrams/1", assets={…},
         made=collect_made(…), quality=Quality(held_out=…, metrics=…, gates=…, parity=parity),
@@ -92,13 +92,14 @@ def release(
     tolerance: Mapping[str, Mapping[str, float]] | None = None,
     golden_made_by: str = "",
     version: str | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Artifact:
     """Write the artifact `<models>/<name>/<version>`, replacing what was there, and check that it gives its golden answers.
 
     catalog: the service's catalog.toml, whose entry `name` holds version, task, description and licence; `version` goes
     before that. labels become the constant `labels`. plots: file name -> PNG, kept beside the card. reference: the float32
     export, kept in the folder above `models` for `make quality`. tolerance: of golden answers; without it 1e-3 + 1e-4 on
-    CPUs and 1e-2 + 2e-3 on CUDA, which fits float32; int8 needs what was measured.
+    CPUs and 1e-2 + 2e-3 on CUDA, which fits float32; int8 needs what was measured. max_file_bytes: more for artifacts that do not lie in the tree.
 
     Raises:
         ReleaseError: no such entry, a file too large for the tree, or golden answers out of tolerance.
@@ -126,8 +127,8 @@ def release(
     _check_golden(graph, golden, limits)
     artifact = write_artifact(models, entry, draft, replace=True)
     for file, stated in artifact.manifest.files.items():
-        if stated.bytes > MAX_FILE_BYTES:
-            raise ReleaseError(f"{name}: {file}: expected at most {MAX_FILE_BYTES} bytes, got {stated.bytes}")
+        if stated.bytes > max_file_bytes:
+            raise ReleaseError(f"{name}: {file}: expected at most {max_file_bytes} bytes, got {stated.bytes}")
     if reference is not None:
         write_atomically(models.parent / REFERENCE, reference)
     return artifact
