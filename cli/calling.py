@@ -1,5 +1,6 @@
 """What the commands that call the mesh share: the client, the inputs, one answer or one error per input."""
 
+import base64
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,7 +139,7 @@ def answer(
 
 
 def describe(one: Input, result: Result | None) -> dict[str, object]:
-    """An answer as JSON: the input's name, then the result's fields; or its error."""
+    """An answer as JSON: the input's name, then the result's fields, bytes in base64; or its error."""
     if result is None:
         return {"input": one.name, "error": {"code": "UNREADABLE", "message": one.error}}
     if result.error is not None:
@@ -189,6 +190,8 @@ def _rounded(value: Any) -> Any:
     # The wire has 32-bit floats: what lies behind seven digits is an artefact of widening them.
     if isinstance(value, float):
         return float(f"{value:.7g}")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

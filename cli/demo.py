@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,13 @@ _SAMPLES = ("cat", "page", "portrait", "beckett")
 _PARAPHRASES = ("A cat is sleeping on the sofa.", "The kitten naps on the couch.")
 _STRANGER = "The central bank raised interest rates."
 _LABELS = ("about animals", "about money", "about the weather")
+_REVIEW = "The story is thin, but the acting is wonderful and the ending is not sentimental."
+_SPAM = "Congratulations!!! You have won a free prize, click here to claim your $1000 now"
+_LANGUAGES = (
+    "Où se trouve la gare, s'il vous plaît ?",
+    "Mañana por la mañana salimos temprano.",
+    "Сегодня хорошая погода.",
+)
 _READY = re.compile(r"ready at http://(\S+)")
 _STOP_S = 60.0
 
@@ -51,12 +58,15 @@ class _Questions:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        models = client.list_models()
         self._unserved = {
             rpc: f"{model.public_name}: {model.reason or model.state}"
-            for model in client.list_models()
+            for model in models
             for rpc in model.default_for
             if not model.ready_replicas
         }
+        self._ready = {model.public_name for model in models if model.ready_replicas}
+        self._served = {rpc for model in models for rpc in model.default_for}
         self._good = True
 
     def ask_all(self, samples: dict[str, Sample]) -> bool:
@@ -71,6 +81,13 @@ class _Questions:
         if text:
             for line in text.lines[:4]:
                 print(f"    {line.text}")
+        shown = self._ask("photo", "ExplainImage", lambda: client.explain_image(cat))
+        if shown:
+            print(
+                f"    {shown.score:.1%} {shown.label}, {shown.base_score:.1%} with everything covered; for it speaks:"
+            )
+            for cells in draw_cells(shown.attributions):
+                print(f"      {cells}")
         faces = self._ask("portrait", "DetectFaces", lambda: client.detect_faces(portrait))
         if faces:
             print(f"    {len(faces.faces)} face{'s' * (len(faces.faces) != 1)}")
@@ -96,13 +113,30 @@ class _Questions:
             one, other, stranger = vectors
             print(f"    {one.similarity(other):6.2f}  {_PARAPHRASES[0]} / {_PARAPHRASES[1]}")
             print(f"    {one.similarity(stranger):6.2f}  {_PARAPHRASES[0]} / {_STRANGER}")
-        labels = self._ask("a sentence", "ClassifyText", lambda: client.classify_text(_STRANGER, _LABELS))
+        compared = "ClassifyText/candidate_labels"
+        labels = self._ask("a sentence", compared, lambda: client.classify_text(_STRANGER, _LABELS))
         if labels:
             print(f"    {_STRANGER} is {labels.label}")
+        mood = self._ask("a review", "ClassifyText", lambda: client.classify_text(_REVIEW))
+        if mood:
+            print(f"    {mood.score:6.1%}  {mood.label}: {_REVIEW}")
+        why = self._ask("a review", "ExplainText", lambda: client.explain_text(_REVIEW))
+        if why:
+            strongest = sorted(why.attributions, key=lambda one: -abs(one.attribution))[:4]
+            print(f"    {why.label}: " + ", ".join(f"{one.attribution:+.2f} {one.text}" for one in strongest))
+        if "nlp/spam" in self._ready:
+            mail = self._ask("a mail", "ClassifyText", lambda: client.classify_text(_SPAM, model="spam"))
+            if mail:
+                print(f"    {mail.score:6.1%}  {mail.label}: {_SPAM}")
+        languages = self._ask("sentences", "DetectLanguage", lambda: client.detect_language(list(_LANGUAGES)))
+        for text, found in zip(_LANGUAGES, languages or (), strict=False):
+            print(f"    {found.score:6.1%}  {found.language}: {text}")
 
     def _ask(self, what: str, rpc: str, question: Callable[[], T]) -> T | None:
-        if rpc in self._unserved:
-            print(f"{what}, {rpc}: left out, {self._unserved[rpc]}", flush=True)
+        if rpc in self._unserved or rpc not in self._served:
+            print(
+                f"{what}, {rpc}: left out, {self._unserved.get(rpc, 'no model is its default')}", flush=True
+            )
             return None
         began_s = time.monotonic()
         try:
@@ -113,6 +147,16 @@ class _Questions:
             return None
         print(f"{what}, {rpc}: {(time.monotonic() - began_s) * 1e3:.0f} ms", flush=True)
         return answer
+
+
+def draw_cells(attributions: Sequence[Sequence[float]]) -> list[str]:
+    """A grid of attributions in characters: the darker, the more a cell speaks for the label; `-` speaks against it."""
+    most = max((value for row in attributions for value in row), default=0.0) or 1.0
+    shades = " .:*#"
+    return [
+        "".join("-" if value < -0.25 * most else shades[round(4 * max(value, 0.0) / most)] for value in row)
+        for row in attributions
+    ]
 
 
 def word_error_rate(expected: str, heard: str) -> float:

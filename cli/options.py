@@ -6,6 +6,14 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+MaxRuns = Annotated[
+    int,
+    typer.Option(
+        "--max-runs",
+        min=0,
+        help="Most runs of the model per input: more are steadier and slower. 0 = the service's default, 128.",
+    ),
+]
 StateDir = Annotated[
     Path | None,
     typer.Option(

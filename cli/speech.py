@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 from sensorium import Pcm
-from sensorium.results import SpeechSegments, Transcript
+from sensorium.results import SpeechSegments, SpokenCommand, Transcript
 
 from cli.calling import Address, Files, Model, Timeout, answer, open_client, read_files, show_vectors
 from cli.options import Json
 
-app = typer.Typer(help="Transcribe clips, find speech in them, compare voices.", no_args_is_help=True)
+app = typer.Typer(
+    help="Transcribe clips, find speech in them, recognize commands, compare voices.", no_args_is_help=True
+)
 
 RawRate = Annotated[
     int | None,
@@ -119,6 +121,37 @@ def embed(
         )
     show_vectors(rows)
     return code
+
+
+@app.command()
+def command(
+    files: Files,
+    max_results: Annotated[int, typer.Option(min=1, max=100, help="Commands per clip.")] = 5,
+    raw_rate: RawRate = None,
+    raw_encoding: RawEncoding = "s16le",
+    raw_channels: RawChannels = 1,
+    model: Model = "",
+    json_lines: Json = False,
+    address: Address = None,
+    timeout: Timeout = 60.0,
+) -> int:
+    """Say which command is spoken in each short clip, and in which language."""
+
+    def show(name: str, result: SpokenCommand) -> None:
+        print(name)
+        for one in result.commands:
+            print(f"  {one.score:6.1%}  {one.label}{f'  ({one.language})' if one.language else ''}")
+
+    clip = _clip(raw_rate, raw_encoding, raw_channels)
+    with open_client(address, timeout) as client:
+        return answer(
+            read_files(files),
+            lambda clips: client.recognize_command(
+                [clip(one) for one in clips], model=model, max_results=max_results
+            ),
+            show,
+            json_lines=json_lines,
+        )
 
 
 def _clip(rate: int | None, encoding: str, channels: int) -> Callable[[bytes], bytes | Pcm]:

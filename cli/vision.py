@@ -1,14 +1,17 @@
 """`sensorium vision`: ask about images."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sensorium.results import ImageFaces, ImageLabels, ImageObjects, ImageText
+from sensorium.results import ImageExplanation, ImageFaces, ImageLabels, ImageObjects, ImageText
 
 from cli.calling import Address, Files, Model, Timeout, answer, open_client, read_files, show_vectors
-from cli.options import Json
+from cli.failure import CommandError
+from cli.options import Json, MaxRuns
+from cli.output import warn
 
-app = typer.Typer(help="Classify, search, read and compare images.", no_args_is_help=True)
+app = typer.Typer(help="Classify, search, read, compare and explain images.", no_args_is_help=True)
 
 MinScore = Annotated[
     float | None,
@@ -143,6 +146,65 @@ def embed(
         )
     show_vectors(rows)
     return code
+
+
+@app.command()
+def explain(
+    files: Files,
+    label: Annotated[
+        str,
+        typer.Option(
+            help="The label to explain, as `classify` writes it; default: each image's best.",
+            show_default=False,
+        ),
+    ] = "",
+    heat_maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--heat-maps",
+            metavar="FOLDER",
+            help="Write a PNG for each image into it: red speaks for the label, blue against it.",
+            show_default=False,
+        ),
+    ] = None,
+    max_runs: MaxRuns = 0,
+    model: Model = "",
+    json_lines: Json = False,
+    address: Address = None,
+    timeout: Timeout = 120.0,
+) -> int:
+    """Say which parts of each image speak for a label: a grid of numbers, and a heat map."""
+    written: set[str] = set()
+
+    def save(name: str, result: ImageExplanation) -> None:
+        if heat_maps is None:
+            return
+        # Two inputs of one name, such as a/1.png and b/1.png, become 1.png and 1-2.png.
+        stem = Path(name).stem if name != "-" else "stdin"
+        number = next(n for n in range(1, len(written) + 2) if f"{stem}-{n}" not in written)
+        written.add(f"{stem}-{number}")
+        path = heat_maps / (f"{stem}.png" if number == 1 else f"{stem}-{number}.png")
+        try:
+            heat_maps.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(result.heat_map)
+        except OSError as error:
+            raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        warn(f"{name}: heat map in {path}")
+
+    def show(name: str, result: ImageExplanation) -> None:
+        print(name)
+        print(f"  {result.score:6.1%}  {result.label} ({result.base_score:.1%} with everything covered)")
+        for row in result.attributions:
+            print("  " + " ".join(f"{value:+6.3f}" if value else "     ." for value in row))
+        save(name, result)
+
+    with open_client(address, timeout) as client:
+        return answer(
+            read_files(files),
+            lambda images: client.explain_image(images, label=label, model=model, max_runs=max_runs),
+            show,
+            json_lines=json_lines,
+        )
 
 
 def _box(box: Any) -> str:

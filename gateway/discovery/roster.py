@@ -77,8 +77,8 @@ class Replica:
 
     @property
     def ready_defaults(self) -> set[str]:
-        """What the models that answer here are the default of: rpcs, or `Rpc/field` where one is that of requests which set the
-        field only.
+        """What the models that answer here are the default of: rpcs, or `Rpc/field` where one is that of those requests only
+        which set the field.
         """
         return {default for model in self.ready_models for default in model.default_for}
 

@@ -120,6 +120,21 @@ class Vision(vision_service_pb2_grpc.VisionServiceServicer):
         result = vision_service_pb2.EmbedImageResult(embedding=embedding)
         return vision_service_pb2.EmbedImageResponse(results=[result] * len(request.images), model=MODEL)
 
+    def ExplainImage(self, request, context):
+        self.seen.note(request, context)
+        result = vision_service_pb2.ExplainImageResult(
+            label=request.label or "cat",
+            index=7,
+            score=0.75,
+            base_score=0.25,
+            heat_map=b"png",
+            rows=2,
+            columns=3,
+            attributions=[0, 1, 2, 3, 4, 5],
+            run_count=16,
+        )
+        return vision_service_pb2.ExplainImageResponse(results=[result] * len(request.images), model=MODEL)
+
 
 class Nlp(nlp_service_pb2_grpc.NlpServiceServicer):
     """Embeds a text as its length; a text that is the name of a status code ends the call with it."""
@@ -159,9 +174,31 @@ class Nlp(nlp_service_pb2_grpc.NlpServiceServicer):
         labels = [
             nlp_service_pb2.LabelScore(label=label, score=0.5, similarity=0.25)
             for label in request.candidate_labels
-        ]
+        ] or [nlp_service_pb2.LabelScore(label="positive", score=0.75)]
         result = nlp_service_pb2.ClassifyTextResult(labels=labels, truncated=True)
         return nlp_service_pb2.ClassifyTextResponse(results=[result] * len(request.texts), model=MODEL)
+
+    def DetectLanguage(self, request, context):
+        self.seen.note(request, context)
+        languages = [nlp_service_pb2.DetectedLanguage(code="pt", score=0.75)]
+        result = nlp_service_pb2.DetectLanguageResult(languages=languages, reliable=True)
+        return nlp_service_pb2.DetectLanguageResponse(results=[result] * len(request.texts), model=MODEL)
+
+    def ExplainText(self, request, context):
+        self.seen.note(request, context)
+        results = [
+            nlp_service_pb2.ExplainTextResult(
+                label=request.label or "positive",
+                score=0.75,
+                base_score=0.5,
+                attributions=[
+                    nlp_service_pb2.TextAttribution(text=text[:1], begin=0, end=1, attribution=0.25)
+                ],
+                run_count=16,
+            )
+            for text in request.texts
+        ]
+        return nlp_service_pb2.ExplainTextResponse(results=results, model=MODEL)
 
 
 class Speech(speech_service_pb2_grpc.SpeechServiceServicer):
@@ -197,6 +234,13 @@ class Speech(speech_service_pb2_grpc.SpeechServiceServicer):
         return speech_service_pb2.EmbedSpeakerResponse(
             embedding=embedding_pb2.Embedding(values=[1.0, 0.0]), model=MODEL
         )
+
+    def RecognizeCommand(self, request, context):
+        self.seen.note(request, context)
+        reply = speech_service_pb2.RecognizeCommandResponse(model=MODEL)
+        reply.commands.add(label="seven", language="en", score=0.75)
+        reply.audio_duration.FromMilliseconds(800)
+        return reply
 
 
 class Mesh(mesh_service_pb2_grpc.MeshServiceServicer):

@@ -101,6 +101,34 @@ def test_the_calls_about_texts(client: Client, seen: Seen) -> None:
         client.embed_text("\ud800")
 
 
+def test_a_model_with_labels_of_its_own(client: Client, seen: Seen) -> None:
+    found = client.classify_text("good", model="sentiment")
+    assert (found.label, found.score, found.labels[0].similarity) == ("positive", 0.75, None)
+    assert not seen.requests[-1].candidate_labels
+    assert client.classify_text("good", ["a", "b"]).labels[0].similarity == 0.25
+
+
+def test_languages_and_explanations(client: Client, seen: Seen) -> None:
+    found = client.detect_language(["bom dia", "boa noite"], max_results=2)
+    assert [(one.language, one.score, one.reliable) for one in found] == [("pt", 0.75, True)] * 2
+    assert seen.requests[-1].max_results == 2
+    why = client.explain_text(["good", "fine"], label="positive", max_runs=64)
+    assert [one.attributions[0].text for one in why] == ["g", "f"]
+    assert (why[0].label, why[0].score, why[0].base_score, why[0].run_count) == ("positive", 0.75, 0.5, 16)
+    # Each text is many runs: a list is spread over calls, and so over replicas.
+    assert [len(request.texts) for request in seen.requests[-2:]] == [1, 1]
+    assert (seen.requests[-1].label, seen.requests[-1].max_runs) == ("positive", 64)
+    shown = client.explain_image(b"cat", label="tabby")
+    assert (shown.label, shown.index, shown.heat_map, shown.run_count) == ("tabby", 7, b"png", 16)
+    assert shown.attributions == ((0, 1, 2), (3, 4, 5))
+
+
+def test_commands(client: Client, seen: Seen) -> None:
+    found = client.recognize_command(b"RIFF", max_results=1)
+    assert (found.label, found.score, found.commands[0].language, found.audio_s) == ("seven", 0.75, "en", 0.8)
+    assert seen.requests[-1].max_results == 1
+
+
 def test_the_calls_about_clips(client: Client) -> None:
     said = client.transcribe(b"12345", language="en")
     assert (said.text, said.audio_s, said.language) == ("5 bytes", 2.5, "en")

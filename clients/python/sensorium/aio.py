@@ -15,6 +15,7 @@ from sensorium.errors import from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
     ImageEmbedding,
+    ImageExplanation,
     ImageFaces,
     ImageLabels,
     ImageObjects,
@@ -24,8 +25,11 @@ from sensorium.results import (
     ReplicaInfo,
     SpeakerEmbedding,
     SpeechSegments,
+    SpokenCommand,
     TextEmbedding,
+    TextExplanation,
     TextLabels,
+    TextLanguages,
     Transcript,
 )
 
@@ -280,7 +284,7 @@ class AsyncClient:
     async def classify_text(
         self,
         text: str,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = ...,
         *,
         model: str = ...,
         timeout_s: float | None = ...,
@@ -290,7 +294,7 @@ class AsyncClient:
     async def classify_text(
         self,
         text: list[str] | tuple[str, ...],
-        labels: Sequence[str],
+        labels: Sequence[str] | None = ...,
         *,
         model: str = ...,
         timeout_s: float | None = ...,
@@ -299,7 +303,7 @@ class AsyncClient:
     async def classify_text(
         self,
         text: str | list[str] | tuple[str, ...],
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         *,
         model: str = "",
         timeout_s: float | None = None,
@@ -308,6 +312,151 @@ class AsyncClient:
         """See `Client.classify_text`."""
         inputs, many = as_list(text)
         plan = nlp.classify_text(inputs, labels, model=model)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    async def detect_language(
+        self,
+        text: str,
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> TextLanguages: ...
+    @overload
+    async def detect_language(
+        self,
+        text: list[str] | tuple[str, ...],
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[TextLanguages]: ...
+    async def detect_language(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        model: str = "",
+        max_results: int = 3,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> TextLanguages | list[TextLanguages]:
+        """See `Client.detect_language`."""
+        inputs, many = as_list(text)
+        plan = nlp.detect_language(inputs, model=model, max_results=max_results)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    async def explain_text(
+        self,
+        text: str,
+        labels: Sequence[str] | None = ...,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> TextExplanation: ...
+    @overload
+    async def explain_text(
+        self,
+        text: list[str] | tuple[str, ...],
+        labels: Sequence[str] | None = ...,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[TextExplanation]: ...
+    async def explain_text(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        labels: Sequence[str] | None = None,
+        *,
+        label: str = "",
+        model: str = "",
+        max_runs: int = 0,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> TextExplanation | list[TextExplanation]:
+        """See `Client.explain_text`."""
+        inputs, many = as_list(text)
+        plan = nlp.explain_text(inputs, labels, label=label, model=model, max_runs=max_runs)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    async def explain_image(
+        self,
+        image: Image,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> ImageExplanation: ...
+    @overload
+    async def explain_image(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[ImageExplanation]: ...
+    async def explain_image(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        label: str = "",
+        model: str = "",
+        max_runs: int = 0,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> ImageExplanation | list[ImageExplanation]:
+        """See `Client.explain_image`."""
+        inputs, many = as_list(image)
+        plan = vision.explain_image(inputs, label=label, model=model, max_runs=max_runs)
+        return unwrap(await self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    async def recognize_command(
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> SpokenCommand: ...
+    @overload
+    async def recognize_command(
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[SpokenCommand]: ...
+    async def recognize_command(
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        max_results: int = 5,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> SpokenCommand | list[SpokenCommand]:
+        """See `Client.recognize_command`."""
+        inputs, many = as_list(audio)
+        plan = speech.recognize_command(inputs, model=model, max_results=max_results)
         return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload

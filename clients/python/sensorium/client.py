@@ -14,6 +14,7 @@ from sensorium.errors import SensoriumError, from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
     ImageEmbedding,
+    ImageExplanation,
     ImageFaces,
     ImageLabels,
     ImageObjects,
@@ -23,8 +24,11 @@ from sensorium.results import (
     ReplicaInfo,
     SpeakerEmbedding,
     SpeechSegments,
+    SpokenCommand,
     TextEmbedding,
+    TextExplanation,
     TextLabels,
+    TextLanguages,
     Transcript,
 )
 
@@ -288,7 +292,7 @@ class Client:
     def classify_text(
         self,
         text: str,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = ...,
         *,
         model: str = ...,
         timeout_s: float | None = ...,
@@ -298,7 +302,7 @@ class Client:
     def classify_text(
         self,
         text: list[str] | tuple[str, ...],
-        labels: Sequence[str],
+        labels: Sequence[str] | None = ...,
         *,
         model: str = ...,
         timeout_s: float | None = ...,
@@ -307,15 +311,170 @@ class Client:
     def classify_text(
         self,
         text: str | list[str] | tuple[str, ...],
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         *,
         model: str = "",
         timeout_s: float | None = None,
         priority: Priority | None = None,
     ) -> TextLabels | list[TextLabels]:
-        """Says which of your `labels` (2 to 64, best as short phrases) fits a text best."""
+        """Says which label fits a text best: of your `labels` (2 to 64, best as short phrases), or, without any, of those
+        that the model was trained on; the default one knows `negative` and `positive`.
+        """
         inputs, many = as_list(text)
         plan = nlp.classify_text(inputs, labels, model=model)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    def detect_language(
+        self,
+        text: str,
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> TextLanguages: ...
+    @overload
+    def detect_language(
+        self,
+        text: list[str] | tuple[str, ...],
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[TextLanguages]: ...
+    def detect_language(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        *,
+        model: str = "",
+        max_results: int = 3,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> TextLanguages | list[TextLanguages]:
+        """Says in which language a text is written: the `max_results` most probable ones."""
+        inputs, many = as_list(text)
+        plan = nlp.detect_language(inputs, model=model, max_results=max_results)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    def explain_text(
+        self,
+        text: str,
+        labels: Sequence[str] | None = ...,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> TextExplanation: ...
+    @overload
+    def explain_text(
+        self,
+        text: list[str] | tuple[str, ...],
+        labels: Sequence[str] | None = ...,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[TextExplanation]: ...
+    def explain_text(
+        self,
+        text: str | list[str] | tuple[str, ...],
+        labels: Sequence[str] | None = None,
+        *,
+        label: str = "",
+        model: str = "",
+        max_runs: int = 0,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> TextExplanation | list[TextExplanation]:
+        """Says which words of a text speak for `label` (default: its best one); `labels` and `model` as for `classify_text`.
+
+        The model is run some 128 times, or at most `max_runs` times, behind other calls. Raises DeadlineExceeded at once
+        where that cannot be done in time.
+        """
+        inputs, many = as_list(text)
+        plan = nlp.explain_text(inputs, labels, label=label, model=model, max_runs=max_runs)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    def explain_image(
+        self,
+        image: Image,
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> ImageExplanation: ...
+    @overload
+    def explain_image(
+        self,
+        image: list[ImageT] | tuple[ImageT, ...],
+        *,
+        label: str = ...,
+        model: str = ...,
+        max_runs: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[ImageExplanation]: ...
+    def explain_image(
+        self,
+        image: Image | list[ImageT] | tuple[ImageT, ...],
+        *,
+        label: str = "",
+        model: str = "",
+        max_runs: int = 0,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> ImageExplanation | list[ImageExplanation]:
+        """Says which parts of an image speak for `label` (default: its best one), for a `model` of `classify_image`.
+
+        The model is run some 128 times, or at most `max_runs` times, behind other calls. Raises DeadlineExceeded at once
+        where that cannot be done in time.
+        """
+        inputs, many = as_list(image)
+        plan = vision.explain_image(inputs, label=label, model=model, max_runs=max_runs)
+        return unwrap(self._run(plan, timeout_s, priority), many=many)
+
+    @overload
+    def recognize_command(
+        self,
+        audio: Audio,
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> SpokenCommand: ...
+    @overload
+    def recognize_command(
+        self,
+        audio: list[AudioT],
+        *,
+        model: str = ...,
+        max_results: int = ...,
+        timeout_s: float | None = ...,
+        priority: Priority | None = ...,
+    ) -> list[SpokenCommand]: ...
+    def recognize_command(
+        self,
+        audio: Audio | list[AudioT],
+        *,
+        model: str = "",
+        max_results: int = 5,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> SpokenCommand | list[SpokenCommand]:
+        """Says which of the model's commands is spoken in a short clip: the `max_results` most probable ones."""
+        inputs, many = as_list(audio)
+        plan = speech.recognize_command(inputs, model=model, max_results=max_results)
         return unwrap(self._run(plan, timeout_s, priority), many=many)
 
     @overload

@@ -181,16 +181,20 @@ class TextEmbedding(Embedding):
 
 @dataclass(frozen=True)
 class LabelScore:
-    """A candidate label: its share among the candidates (all sum to 1) and its cosine similarity to the text."""
+    """A label and its score; all of a text's scores sum to 1.
+
+    Of a model with labels of its own the score is a probability and similarity is None; of your labels it is the share among
+    them, and similarity the cosine similarity to the text.
+    """
 
     label: str
     score: float
-    similarity: float
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextLabels(Result):
-    """How well each candidate label fits a text, best first. truncated, reliable: see `TextEmbedding`."""
+    """How well each label fits a text, best first. truncated, reliable: see `TextEmbedding`."""
 
     labels: tuple[LabelScore, ...] = ()
     truncated: bool = False
@@ -200,6 +204,112 @@ class TextLabels(Result):
     def label(self) -> str:
         """The best label; empty if there is none."""
         return self.labels[0].label if self.labels else ""
+
+    @property
+    def score(self) -> float:
+        """Score of the best label."""
+        return self.labels[0].score if self.labels else 0.0
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language as a BCP-47 tag, and its probability, 0 to 1."""
+
+    code: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLanguages(Result):
+    """In which languages a text may be written, best first. truncated: its end did not count.
+
+    reliable: the model knows the text's script, and the best language's score is above the model's own threshold.
+    """
+
+    languages: tuple[Language, ...] = ()
+    truncated: bool = False
+    reliable: bool = False
+
+    @property
+    def language(self) -> str:
+        """The best language; empty if there is none."""
+        return self.languages[0].code if self.languages else ""
+
+    @property
+    def score(self) -> float:
+        """Probability of the best language."""
+        return self.languages[0].score if self.languages else 0.0
+
+
+@dataclass(frozen=True)
+class TextAttribution:
+    """A stretch of a text, `text[begin:end]`, and what it adds to the label's score; below 0 it speaks against it."""
+
+    text: str
+    begin: int
+    end: int
+    attribution: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextExplanation(Result):
+    """What in a text speaks for a label, in the order of the text. base_score: the label's without any of the words.
+
+    run_count: how often the model was run. truncated, reliable: see `TextEmbedding`.
+    """
+
+    label: str = ""
+    score: float = 0.0
+    base_score: float = 0.0
+    attributions: tuple[TextAttribution, ...] = ()
+    run_count: int = 0
+    truncated: bool = False
+    reliable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageExplanation(Result):
+    """Where in an image something speaks for a label. attributions: rows of a grid over the upright image, from the top
+    left; each number is what its cell adds to the label's score. base_score: the label's with everything covered.
+
+    heat_map: a PNG of the image's proportions, at most 512 pixels wide and high, red where it speaks for the label.
+    run_count: how often the model was run.
+    """
+
+    label: str = ""
+    index: int = 0
+    score: float = 0.0
+    base_score: float = 0.0
+    attributions: tuple[tuple[float, ...], ...] = ()
+    heat_map: bytes = b""
+    run_count: int = 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command or kind of sound, the language in which it is spoken (empty if the model knows none), its probability."""
+
+    label: str
+    language: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenCommand(Result):
+    """Which command is spoken in a clip, best first."""
+
+    commands: tuple[Command, ...] = ()
+    audio_s: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The best command; empty if there is none."""
+        return self.commands[0].label if self.commands else ""
+
+    @property
+    def score(self) -> float:
+        """Probability of the best command."""
+        return self.commands[0].score if self.commands else 0.0
 
 
 @dataclass(frozen=True)
@@ -297,3 +407,4 @@ class Limits:
     max_audio_s: float | None
     max_characters: int | None
     max_tokens: int | None
+    max_runs: int | None = None

@@ -105,6 +105,7 @@ def get_limits() -> Plan[list[Limits]]:
                 max_audio_s=seconds(entry.max_audio) or None,
                 max_characters=entry.max_characters or None,
                 max_tokens=entry.max_tokens or None,
+                max_runs=entry.max_runs or None,
             )
             for entry in replies[0].limits
         ]

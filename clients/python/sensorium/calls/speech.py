@@ -9,13 +9,23 @@ from sensorium.calls.plan import Plan, Request, Rpc, seconds, timing
 from sensorium.calls.plan import model as model_of
 from sensorium.errors import SensoriumError
 from sensorium.inputs import Audio, read_audio
-from sensorium.results import Result, Segment, SpeakerEmbedding, SpeechSegments, Transcript, TranscriptSegment
+from sensorium.results import (
+    Command,
+    Result,
+    Segment,
+    SpeakerEmbedding,
+    SpeechSegments,
+    SpokenCommand,
+    Transcript,
+    TranscriptSegment,
+)
 from sensorium.speech.v1 import speech_service_pb2 as pb2
 
 _SERVICE = "/sensorium.speech.v1.SpeechService"
 _TRANSCRIBE = Rpc(f"{_SERVICE}/Transcribe", pb2.TranscribeRequest, pb2.TranscribeResponse)
 _DETECT = Rpc(f"{_SERVICE}/DetectSpeech", pb2.DetectSpeechRequest, pb2.DetectSpeechResponse)
 _EMBED = Rpc(f"{_SERVICE}/EmbedSpeaker", pb2.EmbedSpeakerRequest, pb2.EmbedSpeakerResponse)
+_COMMAND = Rpc(f"{_SERVICE}/RecognizeCommand", pb2.RecognizeCommandRequest, pb2.RecognizeCommandResponse)
 
 R = TypeVar("R", bound=Result)
 
@@ -65,6 +75,20 @@ def embed_speaker(clips: Sequence[Audio], *, model: str) -> Plan[list[SpeakerEmb
         lambda audio: pb2.EmbedSpeakerRequest(model=model, audio=audio),
         SpeakerEmbedding,
         lambda reply: {"values": tuple(reply.embedding.values), "speech_s": seconds(reply.speech_duration)},
+    )
+
+
+def recognize_command(clips: Sequence[Audio], *, model: str, max_results: int) -> Plan[list[SpokenCommand]]:
+    """See `Client.recognize_command`."""
+    return _plan(
+        _COMMAND,
+        clips,
+        lambda audio: pb2.RecognizeCommandRequest(model=model, audio=audio, max_results=max_results),
+        SpokenCommand,
+        lambda reply: {
+            "commands": tuple(Command(one.label, one.language, one.score) for one in reply.commands),
+            "audio_s": seconds(reply.audio_duration),
+        },
     )
 
 

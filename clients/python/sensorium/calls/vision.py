@@ -13,6 +13,7 @@ from sensorium.results import (
     DetectedObject,
     Face,
     ImageEmbedding,
+    ImageExplanation,
     ImageFaces,
     ImageLabels,
     ImageObjects,
@@ -30,9 +31,12 @@ _DETECT_OBJECTS = Rpc(f"{_SERVICE}/DetectObjects", pb2.DetectObjectsRequest, pb2
 _DETECT_FACES = Rpc(f"{_SERVICE}/DetectFaces", pb2.DetectFacesRequest, pb2.DetectFacesResponse)
 _READ_TEXT = Rpc(f"{_SERVICE}/ReadText", pb2.ReadTextRequest, pb2.ReadTextResponse)
 _EMBED = Rpc(f"{_SERVICE}/EmbedImage", pb2.EmbedImageRequest, pb2.EmbedImageResponse)
+_EXPLAIN = Rpc(f"{_SERVICE}/ExplainImage", pb2.ExplainImageRequest, pb2.ExplainImageResponse)
 
 # Below every default of the service (32, and 8 for reading); more calls of fewer images also spread over replicas.
 _MAX_ITEMS = 8
+# A call explains its images one after the other: with one in each, several replicas work on a list.
+_MAX_EXPLAINED = 1
 
 R = TypeVar("R", bound=Result)
 
@@ -113,16 +117,44 @@ def embed_image(images: Sequence[Image], *, model: str) -> Plan[list[ImageEmbedd
     )
 
 
+def explain_image(
+    images: Sequence[Image], *, label: str, model: str, max_runs: int
+) -> Plan[list[ImageExplanation]]:
+    """See `Client.explain_image`."""
+    return _plan(
+        _EXPLAIN,
+        images,
+        lambda messages: pb2.ExplainImageRequest(
+            model=model, images=messages, label=label, max_runs=max_runs
+        ),
+        ImageExplanation,
+        lambda item: {
+            "label": item.label,
+            "index": item.index,
+            "score": item.score,
+            "base_score": item.base_score,
+            "attributions": tuple(
+                tuple(item.attributions[row * item.columns : (row + 1) * item.columns])
+                for row in range(item.rows)
+            ),
+            "heat_map": item.heat_map,
+            "run_count": item.run_count,
+        },
+        max_items=_MAX_EXPLAINED,
+    )
+
+
 def _plan(
     rpc: Rpc,
     images: Sequence[Image],
     ask: Callable[[Sequence[Any]], Message],
     kind: type[R],
     parse: Callable[[Any], dict[str, Any]],
+    max_items: int = _MAX_ITEMS,
 ) -> Plan[list[R]]:
     messages = [pb2.Image(content=read_image(image)) for image in images]
     sizes = [len(message.content) for message in messages]
-    return listing(rpc, messages, sizes=sizes, max_items=_MAX_ITEMS, ask=ask, kind=kind, parse=parse)
+    return listing(rpc, messages, sizes=sizes, max_items=max_items, ask=ask, kind=kind, parse=parse)
 
 
 def _box(box: pb2.BoundingBox) -> Box:
