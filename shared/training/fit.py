@@ -103,7 +103,7 @@ def fit(
         "metric": [metric, better],
     }
     progress = _resume(run, model, optimizer, identity)
-    resumed = progress.epoch
+    resumed = kept = progress.epoch
     with _scheduled(optimizer, schedule, epochs):
         while progress.epoch < epochs and not progress.has_stalled(patience):
             epoch = progress.epoch + 1
@@ -111,7 +111,7 @@ def fit(
                 row, measured = _run_epoch(run, model, optimizer, train_one_epoch, evaluate, epoch)
                 _check_finite(row, model)
             except DivergedError as error:
-                raise DivergedError(_describe_divergence(run, error, progress.epoch)) from error
+                raise DivergedError(_describe_divergence(run, error, kept)) from error
             check_agreement(run, model)
             if metric not in measured:
                 raise ValueError(
@@ -124,6 +124,7 @@ def fit(
             ends = epoch >= epochs or progress.has_stalled(patience)
             if is_best or ends or epoch % run.arguments.checkpoint_every == 0:
                 _keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
+                kept = epoch
             run.say(_describe_epoch(row, epochs, is_best))
     stopped_early = progress.epoch < epochs
     if progress.best_epoch != progress.epoch or resumed == progress.epoch:
@@ -318,11 +319,7 @@ def _describe_other(run: Run, what: str) -> str:
 
 
 def _describe_divergence(run: Run, error: TrainingError, kept: int) -> str:
-    where = (
-        f"the checkpoint of epoch {kept} or the last one before is kept in {run.out}"
-        if kept
-        else "no epoch was finished"
-    )
+    where = f"the checkpoint of epoch {kept} is kept in {run.out}" if kept else "no epoch was finished"
     return (
         f"{run.recipe}: {error}; {where}. Start again with --fresh and a --learning-rate below "
         f"{run.arguments.learning_rate:g}"

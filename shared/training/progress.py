@@ -28,9 +28,14 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Prints one line, above the bar where there is one."""
-        if not self._silent:
-            # Markup would eat brackets; `out` would break the bar's line.
+        if self._silent:
+            return
+        if self._console.is_terminal:
+            # Markup would eat brackets.
             self._console.print(text, markup=False)
+        else:
+            # In one write: a console that Ctrl-C interrupts says its line again with the next one.
+            self._console.file.write(text + "\n")
             self._console.file.flush()
 
     def track(self, items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

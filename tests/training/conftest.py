@@ -9,7 +9,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,11 +40,15 @@ def datasets() -> Path:
 def run_script() -> RunScript:
     """Runs `python -m MODULE ARGUMENTS…` from the checkout and returns what it printed and how it ended.
 
-    processes: > 1 starts so many by torchrun; timeout_s: after which the test fails.
+    processes: > 1 starts so many by torchrun; timeout_s: after which the test fails; environ: more variables.
     """
 
     def run(
-        module: str, *arguments: object, processes: int = 1, timeout_s: float = 100
+        module: str,
+        *arguments: object,
+        processes: int = 1,
+        timeout_s: float = 100,
+        environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command(processes), "-m", module, *map(str, arguments)],
@@ -53,6 +57,7 @@ def run_script() -> RunScript:
             text=True,
             timeout=timeout_s,
             check=False,
+            env={**os.environ, **(environ or {})},
         )
 
     return run

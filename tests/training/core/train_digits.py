@@ -4,8 +4,8 @@ scikit-learn takes longer than the training), a convolutional network of two lay
     python -m tests.training.core.train_digits --out DIR
     torchrun --standalone --nproc-per-node 2 -m tests.training.core.train_digits --out DIR
 
-`--kill-after N` ends the process with SIGKILL after N epochs, in the middle of the next one; `--pause-after N` says so in a
-line and waits for a signal there.
+In the environment, DIGITS_KILL_AFTER=N ends the process with SIGKILL after N epochs, in the middle of the next one, and
+DIGITS_PAUSE_AFTER=N says "paused" there and waits for a signal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import signal
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from shared.training.arguments import make_parser, parse_whole
+from shared.training.arguments import make_parser
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, GlobalBatchNorm, gather_rows, step, wrap
 from shared.training.fit import Fitted, fit
@@ -74,17 +74,22 @@ def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.roll(image, rng.integers(-1, 2, size=2), axis=(-2, -1)) * np.float32(rng.uniform(0.9, 1.1))
 
 
+def interrupt(run: Run, epoch: int) -> None:
+    if epoch == int(os.environ.get("DIGITS_KILL_AFTER", -1)) + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if epoch == int(os.environ.get("DIGITS_PAUSE_AFTER", -1)) + 1:
+        run.say("paused")
+        signal.pause()
+
+
 def train_one_epoch(
     run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, train: Split, epoch: int
 ) -> dict[str, float]:
     model.train()
     loss = Average()
     for batch in run.track(train.batches.epoch(epoch), f"epoch {epoch}", len(train.batches)):
-        if epoch == run.arguments.kill_after + 1 and batch.step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if epoch == run.arguments.pause_after + 1 and batch.step == 3:
-            run.say("paused")
-            signal.pause()
+        if batch.step == 3:
+            interrupt(run, epoch)
         rngs = [item_rng(run.seed, epoch, int(item)) for item in batch.indices]
         images = [augment(train.images[item], rng) for item, rng in zip(batch.indices, rngs, strict=True)]
         with run.autocast():
@@ -95,7 +100,8 @@ def train_one_epoch(
     return {"loss": loss.value(run)}
 
 
-def evaluate(run: Run, model: nn.Module, valid: Split) -> dict[str, float]:
+def evaluate(run: Run, model: nn.Module, valid: Split, ending: Callable[[], None]) -> dict[str, float]:
+    ending()
     indices, logits = [], []
     for batch in valid.batches.epoch(1):
         indices.append(batch.indices)
@@ -110,7 +116,8 @@ def evaluate(run: Run, model: nn.Module, valid: Split) -> dict[str, float]:
     }
 
 
-def main(arguments: argparse.Namespace) -> Fitted:
+def main(arguments: argparse.Namespace, ending: Callable[[], None] = lambda: None) -> Fitted:
+    """ending: called at the end of every epoch, before it is kept."""
     with start(arguments, "digits-8x8") as run:
         train, valid = load_data(run)
         model = wrap(make_network(), run)
@@ -122,7 +129,7 @@ def main(arguments: argparse.Namespace) -> Fitted:
             model,
             optimizer,
             train_one_epoch=lambda epoch: train_one_epoch(run, model, optimizer, train, epoch),
-            evaluate=lambda: evaluate(run, model, valid),
+            evaluate=lambda: evaluate(run, model, valid, ending),
             epochs=arguments.epochs,
             patience=arguments.patience,
             metric=arguments.metric,
@@ -136,13 +143,6 @@ def main(arguments: argparse.Namespace) -> Fitted:
 
 def get_args_parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, epochs=6, batch_size=64, learning_rate=1e-2, weight_decay=0.01)
-    # Far behind any epoch: neither happens.
-    parser.add_argument(
-        "--kill-after", type=parse_whole, default=sys.maxsize - 1, help="epochs before SIGKILL"
-    )
-    parser.add_argument(
-        "--pause-after", type=parse_whole, default=sys.maxsize - 1, help="epochs before a pause"
-    )
     parser.add_argument(
         "--metric", choices=("accuracy", "loss"), default="accuracy", help="that chooses the best"
     )
