@@ -13,7 +13,7 @@ PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test test-training lint protos protos-check bench chaos test-clients clean
+.PHONY: help up demo models data test test-training lint protos protos-check bench chaos quality test-clients clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench: .venv/.dev models ## measure speed against bare ONNX Runtime (needs h2loa
 
 chaos: .venv/.dev models ## kill replicas under load for a minute, count lost calls, write .bench/chaos.json
 	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
+
+quality: .venv-training/.stamp data models ## measure the trained models (hours; goes on where it stopped) and write .bench/quality.json
+	.venv-training/bin/python -m tests.quality.quality $(ARGS)
 
 test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languages and write .bench/clients.json
 	$(BIN)/python -m tests.clients.generate

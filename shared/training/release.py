@@ -99,7 +99,8 @@ def release(
     catalog: the service's catalog.toml, whose entry `name` holds version, task, description and licence; `version` goes
     before that. labels become the constant `labels`. plots: file name -> PNG, kept beside the card. reference: the float32
     export, kept in the folder above `models` for `make quality`. tolerance: of golden answers; without it 1e-3 + 1e-4 on
-    CPUs and 1e-2 + 2e-3 on CUDA, which fits float32; int8 needs what was measured. max_file_bytes: more for artifacts that do not lie in the tree.
+    CPUs and 1e-2 + 2e-3 on CUDA, which fits float32; int8 needs what was measured. max_file_bytes: more for
+    artifacts that do not lie in the tree.
 
     Raises:
         ReleaseError: no such entry, a file too large for the tree, or golden answers out of tolerance.

@@ -77,14 +77,16 @@ def judge(
     return Row(name, value, low, high, unit, bar, holds, how)
 
 
-def publish(rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None) -> None:
+def publish(
+    rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None, middle: str = "median"
+) -> None:
     """Writes the rows as JSON, whole or not at all, and prints them (or `show` of them) as a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     draft.rename(path)
     table = Table(
-        Column("figure", no_wrap=True), "median", "95 % interval", "unit", "bar", "holds", title=title
+        Column("figure", no_wrap=True), middle, "95 % interval", "unit", "bar", "holds", title=title
     )
     for row in rows if show is None else show:
         between = "" if row.low is None or row.high is None else f"{row.low:.4g} to {row.high:.4g}"
