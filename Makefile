@@ -35,7 +35,7 @@ test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node
 
 test-training: .venv-training/.stamp models ## short forms of every training, its export and its proof (torch; after `make test`)
 	@$(BIN)/sensorium data pull
-	OMP_NUM_THREADS=1 .venv-training/bin/pytest -rs tests/training $(ARGS)
+	OMP_NUM_THREADS=1 .venv-training/bin/pytest -rs --timeout 300 tests/training $(ARGS)
 
 lint: .venv/.dev protos-check ## style, types, layering, stubs up to date
 	$(BIN)/ruff format --check .
@@ -62,7 +62,8 @@ bench: .venv/.dev models ## measure speed against bare ONNX Runtime (needs h2loa
 chaos: .venv/.dev models ## kill replicas under load for a minute, count lost calls, write .bench/chaos.json
 	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
 
-quality: .venv-training/.stamp data models ## measure the trained models (hours; goes on where it stopped) and write .bench/quality.json
+quality: .venv-training/.stamp models ## measure the trained models (hours; goes on where it stopped) and write .bench/quality.json
+	@$(BIN)/sensorium data pull
 	.venv-training/bin/python -m tests.quality.quality $(ARGS)
 
 test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languages and write .bench/clients.json
