@@ -7,11 +7,14 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> None:
+def write_atomically(
+    path: Path, content: str | bytes, *, mode: int | None = None, durable: bool = False
+) -> None:
     """Puts `content` at `path` at once and whole, by a rename within the folder, which must be there. Text becomes UTF-8.
 
     Readers see the file of before or this one, and whoever lists the folder had better pass over names that begin with a
-    dot. mode: permissions; None = what the umask leaves.
+    dot. mode: permissions; None = what the umask leaves. durable: wait until the disk has it, so that a power cut cannot
+    leave an empty file and a file system that writes late says here that it is full.
 
     Raises:
         OSError: the file cannot be written; the one of before is still there.
@@ -21,6 +24,9 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int | None = Non
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(temporary, flags, 0o666 if mode is None else mode), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if mode is not None:
             # Whatever the umask took away.
             temporary.chmod(mode)

@@ -1,7 +1,7 @@
 """Checkpoints on disk: `last.pt`, the newest, and `best.pt`, the one with the best metric so far.
 
-A file appears whole or not at all, so that neither SIGKILL nor a full disk takes the one of before; checksums tell a damaged
-one. What goes into a checkpoint is `fit`'s.
+A file appears whole or not at all, so that neither SIGKILL nor a full disk nor a power cut takes the one of before;
+checksums tell a damaged one. What goes into a checkpoint is `fit`'s.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def save(folder: Path, state: Mapping[str, Any], *, best: bool) -> None:
     # The best one first: whoever is killed in between goes on from the last one and makes the same best one again.
     path = folder / (BEST if best else LAST)
     try:
-        write_atomically(path, content.getvalue())
+        write_atomically(path, content.getvalue(), durable=True)
         if best:
             _link(path, folder / LAST)
     except OSError as error:
@@ -133,7 +133,7 @@ def _link(path: Path, other: Path) -> None:
     try:
         os.link(path, temporary)
     except OSError:
-        write_atomically(other, path.read_bytes())
+        write_atomically(other, path.read_bytes(), durable=True)
         return
     temporary.replace(other)
 

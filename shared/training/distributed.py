@@ -135,11 +135,14 @@ def check_agreement(run: Run, model: nn.Module) -> None:
     """
     if run.world == 1:
         return
-    sums = torch.stack([parameter.detach().double().sum() for parameter in model.parameters()])
+    weights = [parameter.detach().double() for parameter in model.parameters()]
+    sums = torch.stack([weight.sum() for weight in weights])
+    sizes = torch.stack([weight.abs().sum() for weight in weights])
     least, most = sums.clone(), sums
     torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
     torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
-    if not torch.equal(least, most):
+    # Accelerators of several kinds round differently; weights that go their own ways differ by far more.
+    if not bool((most - least <= 1e-4 * sizes + 1e-6).all()):
         raise TrainingError(
             "the processes' weights have come apart: every step must be taken with shared.training.distributed.step"
         )

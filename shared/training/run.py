@@ -13,13 +13,14 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self, TextIO, TypeVar
+from typing import NoReturn, Self, TextIO, TypeVar
 
 import torch
 
@@ -57,7 +58,7 @@ class Run:
     _lines: Lines
     _lock: TextIO | None
     _owns_group: bool
-    _handlers: dict[int, Any] = field(default_factory=dict)
+    _before: contextlib.ExitStack
 
     @property
     def is_main(self) -> bool:
@@ -105,11 +106,9 @@ class Run:
         return torch.autocast(self.device.type, _DTYPES[self.precision])
 
     def close(self) -> None:
-        """Leaves the process group, unlocks the folder, gives the signals back."""
+        """Leaves the process group, unlocks the folder, leaves signals and torch as they were before."""
         position.move(None)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
+        self._before.close()
         if self._owns_group and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         if self._lock is not None:
@@ -143,9 +142,6 @@ def start(arguments: argparse.Namespace, recipe: str) -> Run:
     device = _choose_device(arguments.device, local_rank)
     _set_threads(arguments.threads, local_world)
     seed_everything(arguments.seed)
-    # Same numbers again on the same machine; operations that cannot promise it say so once.
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
     if arguments.out is None:
         arguments.out = Path("runs") / recipe
     lock = _open_folder(arguments.out) if rank == 0 else None
@@ -163,7 +159,7 @@ def start(arguments: argparse.Namespace, recipe: str) -> Run:
         _lines=Lines(silent=rank != 0),
         _lock=lock,
         _owns_group=owns_group,
-        _handlers=_catch_sigterm(),
+        _before=_change_process(),
     )
     run.say(
         f"{recipe}: seed {arguments.seed}, {device}, {arguments.precision}, "
@@ -243,12 +239,27 @@ def _open_folder(folder: Path) -> TextIO:
     return lock
 
 
-def _catch_sigterm() -> dict[int, Any]:
-    """Takes SIGTERM as Ctrl-C; returns the handlers of before. Only the main thread may, others leave it."""
-    try:
-        return {signal.SIGTERM: signal.signal(signal.SIGTERM, _stop)}
-    except ValueError:
-        return {}
+def _change_process() -> contextlib.ExitStack:
+    """What a training changes in its process; closing the stack changes it back."""
+    before = contextlib.ExitStack()
+    # Same numbers again on the same machine; operations that cannot promise it say so once.
+    before.callback(
+        torch.use_deterministic_algorithms,
+        torch.are_deterministic_algorithms_enabled(),
+        warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    before.callback(
+        setattr,
+        torch.utils.deterministic,
+        "fill_uninitialized_memory",
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Only the main thread may take signals; others leave them.
+    if threading.current_thread() is threading.main_thread():
+        before.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _stop))
+    return before
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_what_serves_knows_nothing_of_training() -> None:
     ]
     found = [path for path in sources if any(training.match(name) for name in imported(path))]
     assert not found
+
+
+def test_training_s_tests_run_on_their_own_and_after_the_others() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert "tests/training" in settings["norecursedirs"]
+    steps = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
+    assert steps.index("make test") < steps.index("make test-training")
 
 
 def test_no_module_is_a_drawer() -> None:

@@ -47,7 +47,7 @@ def run_script() -> RunScript:
         module: str,
         *arguments: object,
         processes: int = 1,
-        timeout_s: float = 100,
+        timeout_s: float = 250,
         environ: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -96,7 +96,7 @@ def test_stopped_it_says_so_and_keeps_what_was_reached(command: list[str], tmp_p
             assert lines[1].startswith("epoch 1/5  learning_rate ")
             assert lines[2] == "paused\n"
             process.send_signal(number)
-            rest, problems = process.communicate(timeout=30)
+            rest, problems = process.communicate(timeout=100)
             assert process.returncode == code, problems
             assert problems == ""
             assert (
@@ -131,7 +131,7 @@ def test_a_disk_that_fills_up_takes_nothing(arguments: Parse, command: list[str]
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
     if "unshare failed" in done.stderr or "permission denied" in done.stderr:
