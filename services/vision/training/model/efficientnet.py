@@ -204,5 +204,5 @@ def read_weights(path: Path) -> dict[str, NDArray[np.generic]]:
     except (OSError, ValueError) as error:
         raise DataError(
             path, expected=f"the weights {Path(WEIGHTS).name}", got=f"another content ({error})",
-            advice="run `sensorium models pull efficientnet-lite0`",
+            advice="run `sensorium data pull efficientnet`",
         ) from error  # fmt: skip

@@ -1,0 +1,102 @@
+"""The recipes, run as users run them, on a few real pictures: what they leave, two processes, bad folders."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.vision.training import finetune_images, train_digits, train_images
+from services.vision.training.data.emoji import CLASSES, write_folder
+from shared.training.curves import compare_curves, read_curves
+from shared.training.errors import DataError
+from tests.training.conftest import RunScript
+
+DIGITS = "services.vision.training.train_digits"
+IMAGES = "services.vision.training.train_images"
+
+
+def test_digits_learn_in_a_minute(datasets: Path, tmp_path: Path) -> None:
+    result = train_digits.run_once(1, datasets, tmp_path / "out", limit=1500)
+    # By chance .1; a short training on 1,100 pictures is far from the .99 of the whole.
+    assert result["accuracy"] > 0.5
+    assert result["fold"] == 1
+    assert result["items"] == len(result["labels"]) == len(result["predictions"]) == 300
+    kept = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert kept == result
+    with np.load(tmp_path / "out" / "answers.npz") as answers:
+        assert answers["logits"].shape == (300, 10)
+        assert answers["logits"].argmax(axis=1).tolist() == result["predictions"]
+
+
+def test_two_processes_give_the_curve_of_one(run_script: RunScript, datasets: Path, tmp_path: Path) -> None:
+    options = ["--data", datasets, "--limit", 200, "--epochs", 2, "--threads", 1, "--dropout", 0.2, "--out"]
+    argv = [str(option) for option in (*options, tmp_path / "1")]
+    one = train_digits.main(train_digits.get_args_parser().parse_args(argv)).fitted.history
+    done = run_script(DIGITS, *options, tmp_path / "2", processes=2)
+    assert done.returncode == 0, done.stderr
+    two = read_curves(tmp_path / "2" / "curves.csv")
+    assert len(one) == 2
+    assert compare_curves(one, two) < 1e-3
+
+
+@pytest.mark.parametrize("network", ["cnn", "residual"])
+def test_any_folder_from_scratch(tmp_path: Path, network: str) -> None:
+    rng = np.random.default_rng(0)
+    for name, color in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.normal(color, 40, (30, 36, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    arguments = train_images.get_args_parser().parse_args(
+        ["--pictures", str(tmp_path / "photos"), "--side", "16", "--network", network, "--width", "8",
+         "--epochs", "6", "--batch-size", "8", "--out", str(tmp_path / "out")]
+    )  # fmt: skip
+    trained = train_images.main(arguments)
+    assert trained.sets.classes == ("blue", "red")
+    assert (trained.logits.argmax(axis=1) == trained.sets.held_out.labels.numpy()).all()
+    kept = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert kept["accuracy"] == 1
+    assert kept["side"] == 16
+
+
+def test_the_backbone_learns_emoji(datasets: Path, tmp_path: Path) -> None:
+    arguments = finetune_images.get_args_parser().parse_args(
+        ["--data", str(datasets), "--limit", "72", "--side", "64", "--epochs", "4", "--frozen-epochs", "3",
+         "--learning-rate", "0.01", "--batch-size", "16", "--out", str(tmp_path / "out")]
+    )  # fmt: skip
+    trained = finetune_images.main(arguments)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    # By chance .11; of each class eight pictures were seen, by another artist.
+    assert result["accuracy"] > 0.3
+    assert result["classes"] == list(CLASSES)
+    assert len(trained.fitted.history) == 4
+
+
+def test_emoji_to_learn_from_and_to_judge_by_share_nothing(datasets: Path, tmp_path: Path) -> None:
+    sizes = write_folder(datasets / "emoji" / "package", tmp_path)
+    train, held_out = (
+        {path.relative_to(tmp_path / part) for path in (tmp_path / part).rglob("*.png")}
+        for part in ("train", "held_out")
+    )
+    assert sizes == {"train": len(train), "held_out": len(held_out)}
+    assert min(sizes.values()) > 200
+    assert not train & held_out
+    with pytest.raises(DataError, match="sensorium data pull emoji"):
+        write_folder(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_bad_folders_end_in_one_line(run_script: RunScript, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run_script(IMAGES, "--pictures", tmp_path / "empty", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"error: {tmp_path / 'empty'}: expected folders of images, got no image; give one folder"
+    )
+    arguments = train_digits.get_args_parser().parse_args(
+        ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    )
+    with pytest.raises(DataError, match="run `sensorium data pull mnist`"):
+        train_digits.main(arguments)
