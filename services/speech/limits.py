@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sensorium.types.v1 import limits_pb2
 
 SERVICE = "sensorium.speech.v1.SpeechService"
-RPCS = ("Transcribe", "DetectSpeech", "EmbedSpeaker")
+RPCS = ("Transcribe", "DetectSpeech", "RecognizeCommand", "EmbedSpeaker")
 
 
 class Bounds(BaseModel):

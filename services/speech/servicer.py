@@ -7,13 +7,13 @@ from sensorium.speech.v1 import speech_service_pb2 as pb
 from sensorium.speech.v1 import speech_service_pb2_grpc as pb_grpc
 from sensorium.types.v1 import embedding_pb2
 
-from services.speech import detector, recognizer, voice_encoder
+from services.speech import command_recognizer, detector, recognizer, voice_encoder
 from services.speech.admission import ClipAdmission
 from services.speech.clip import open_clip
 from services.speech.limits import Bounds
 from services.speech.pipeline.decoding import SAMPLE_RATE_HZ, Clip
 from services.speech.pipeline.segmentation import Span
-from services.speech.validation import check_language, check_threshold
+from services.speech.validation import check_language, check_max_results, check_threshold
 from shared.errors import InvalidArgument
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
@@ -36,6 +36,11 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         )
         self._recognizers = PerArtifact(
             {recognizer.PREPROCESSING: recognizer.Recognizer}, rpc="Transcribe", repository=repository
+        )
+        self._command_recognizers = PerArtifact(
+            {command_recognizer.PREPROCESSING: command_recognizer.CommandRecognizer},
+            rpc="RecognizeCommand",
+            repository=repository,
         )
         self._voice_encoders = PerArtifact(
             {voice_encoder.PREPROCESSING: voice_encoder.VoiceEncoder},
@@ -89,6 +94,27 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
             speech_duration=_duration(_seconds(speech.spans)),
             audio_duration=_duration(clip.duration_s),
             max_probability=float(speech.probability.max()),
+            model=model.ref(),
+            timing=watch.to_timing(),
+        )
+
+    async def RecognizeCommand(
+        self, request: pb.RecognizeCommandRequest, context: Context
+    ) -> pb.RecognizeCommandResponse:
+        """Says which command is spoken, or what kind of sound is heard."""
+        max_results = check_max_results(request.max_results)
+        model = self._repository.model(request.model, "RecognizeCommand")
+        chosen = await self._command_recognizers.get(model)
+        watch = Stopwatch()
+        async with self._admission.admit():
+            item = watch.item()
+            clip = await self._open(request.audio, item)
+            found = await chosen.recognize(model, clip, item, current_deadline(), max_results=max_results)
+        return pb.RecognizeCommandResponse(
+            commands=[
+                pb.RecognizedCommand(label=one.label, language=one.language, score=one.score) for one in found
+            ],
+            audio_duration=_duration(clip.duration_s),
             model=model.ref(),
             timing=watch.to_timing(),
         )

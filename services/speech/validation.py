@@ -16,6 +16,10 @@ from shared.errors import InvalidArgument, InvalidArguments
 
 SampleType = np.dtype[np.int16] | np.dtype[np.float32]
 
+# Of RecognizeCommand, as its contract says.
+DEFAULT_RESULTS = 5
+MAX_RESULTS = 100
+
 _DTYPES: dict[int, SampleType] = {
     pb.Audio.ENCODING_PCM_S16LE: np.dtype("<i2"),
     pb.Audio.ENCODING_PCM_F32LE: np.dtype("<f4"),
@@ -96,6 +100,19 @@ def check_threshold(request: pb.DetectSpeechRequest) -> float | None:
     if not (math.isfinite(request.threshold) and 0.0 < request.threshold < 1.0):
         raise InvalidArgument("threshold", expected="above 0 and below 1", got=f"{request.threshold:g}")
     return request.threshold
+
+
+def check_max_results(max_results: int) -> int:
+    """Take how many commands the caller wants; 0 is the default.
+
+    Raises:
+        InvalidArgument: negative or too many.
+    """
+    if not 0 <= max_results <= MAX_RESULTS:
+        raise InvalidArgument(
+            "max_results", expected=f"1 to {MAX_RESULTS}, or 0 for {DEFAULT_RESULTS}", got=f"{max_results}"
+        )
+    return max_results or DEFAULT_RESULTS
 
 
 def _check_file(audio: pb.Audio) -> list[InvalidArgument]:

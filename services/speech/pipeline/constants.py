@@ -51,3 +51,16 @@ class VoiceConstants(_Constants):
     frame_step: int = Field(ge=1)
     min_coverage: float = Field(ge=0, le=1)
     target_dbfs: float
+
+
+class CommandConstants(BaseModel):
+    """Of a model that tells commands or kinds of sound apart; its graph takes telephone rate."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sample_rate: int = Field(ge=8_000, le=8_000)
+    samples: int = Field(ge=1)  # of one row of the graph
+    level: float = Field(gt=0)  # root mean square that a row is brought to
+    hop_samples: int | None = Field(default=None, ge=1)  # unset: a clip is one command, and one row
+    max_audio_s: float = Field(gt=0)
+    labels: tuple[str, ...] = Field(min_length=2)
