@@ -1,0 +1,72 @@
+"""A recording with what is known of it, and how files become samples at 8 kHz.
+
+Lives here: decoding of trusted files. Not here: which file is what (the readers beside).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from services.speech.pipeline.command import Samples, to_8k
+from shared.training.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording [T] of a label; `voice` says who speaks (or which file of its set it is), `source` the set."""
+
+    samples: Samples
+    label: str
+    voice: str
+    source: str
+    name: str
+    real: bool = True
+
+
+def read_clip(path: Path, *, raw_rate_hz: int | None = None) -> Samples:
+    """Decode a file to mono samples [T] at 8 kHz; `raw_rate_hz` for headerless 16-bit samples.
+
+    Raises:
+        DataError: the file is not there, not audio, empty or not finite.
+    """
+    try:
+        if raw_rate_hz is not None:
+            samples, rate_hz = np.fromfile(path, "<i2").astype(np.float32) / 32768, raw_rate_hz
+        else:
+            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+            samples = samples.mean(axis=1)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise DataError(
+            path,
+            expected="a readable audio file",
+            got=str(error),
+            advice="fetch the data again, or remove the file",
+        ) from error
+    if len(samples) == 0 or not np.isfinite(samples).all():
+        raise DataError(
+            path,
+            expected="samples",
+            got="none" if len(samples) == 0 else "samples that are not finite",
+            advice="fetch the data again, or remove the file",
+        )
+    return to_8k(np.asarray(samples, np.float32), rate_hz)
+
+
+def require(clips: Sequence[Clip], folder: Path, what: str, advice: str, *, labels: int = 2) -> None:
+    """Refuse a set with fewer than `labels` different labels.
+
+    Raises:
+        DataError: empty, or of one class where several are to be told apart.
+    """
+    found = sorted({clip.label for clip in clips})
+    if len(found) < labels:
+        got = "nothing" if not clips else f"{len(clips)} clips of one label, {found[0]!r}"
+        raise DataError(folder, expected=what, got=got, advice=advice)
+
+
+def voices_of(clips: Iterable[Clip]) -> list[str]:
+    """Name who speaks, sorted."""
+    return sorted({clip.voice for clip in clips})

@@ -1,0 +1,1 @@
+"""Networks that classify sound: log-mel in front, a dense, convolutional or recurrent body behind."""
