@@ -21,7 +21,7 @@ looks like this, every name below being one of this room's:
     def train_one_epoch(run, model, optimizer, train, epoch) -> dict[str, float]:
         model.train()
         loss = Average()                                                                     # distributed.py
-        for batch in run.track(train.batches.epoch(epoch), f"epoch {epoch}"):                # batches.py
+        for batch in run.track(train.batches.epoch(epoch), f"epoch {epoch}", len(train.batches)):  # batches.py
             with run.autocast():
                 logits = model(train.images[batch.indices])
                 total = cross_entropy(logits, train.labels[batch.indices], reduction="sum")

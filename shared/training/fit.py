@@ -129,6 +129,8 @@ def fit(
     stopped_early = progress.epoch < epochs
     if progress.best_epoch != progress.epoch or resumed == progress.epoch:
         _load_best(run, model)
+    # A script that trains a second network draws its weights now: the same ones whether epochs were trained or resumed.
+    seed_everything(run.seed, progress.epoch, 1)
     run.say(_describe_end(run, progress, metric, stopped_early))
     return Fitted(progress.best_epoch, progress.best, progress.history, stopped_early, resumed)
 

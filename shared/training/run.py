@@ -32,7 +32,7 @@ from shared.training.randomness import seed_everything
 Item = TypeVar("Item")
 
 # Longest wait for the other processes: the first one may be writing a checkpoint or evaluating.
-_PATIENCE = timedelta(minutes=10)
+_PATIENCE = timedelta(minutes=30)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

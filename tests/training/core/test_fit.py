@@ -83,7 +83,10 @@ def test_broken_off_and_started_again_it_gives_the_same_curve(
 def test_what_is_done_is_not_done_again(arguments: Parse, tmp_path: Path) -> None:
     parsed = arguments("--epochs", 3)
     first = train_digits.main(parsed)
+    drawn = torch.rand(3)
     second = train_digits.main(parsed, break_after(0))
+    # A network that is made next begins with the same weights in both cases.
+    assert torch.equal(torch.rand(3), drawn)
     assert second.resumed_epochs == 3
     assert second.history == first.history
     fresh = train_digits.main(arguments("--epochs", 3, "--fresh"))
