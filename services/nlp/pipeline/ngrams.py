@@ -105,6 +105,11 @@ class NgramReader:
         """How many n-grams the model knows: ids are 1..len."""
         return len(self._table)
 
+    @property
+    def table(self) -> Table:
+        """The hashes that the model knows, ascending; not to be changed."""
+        return self._table
+
     def read(self, text: str) -> Ngrams | None:
         """Read any Unicode text; None if there is nothing in it that the rule keeps (blanks, signs, emoji)."""
         hashes = hash_ngrams(text, self.rule)

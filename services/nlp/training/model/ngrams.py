@@ -1,0 +1,75 @@
+"""A network over bags of n-grams: one row of weights each, summed, and possibly one layer more.
+
+Without a hidden layer the rows are the labels' own weights: a linear model. With one, each n-gram has `hidden` numbers (an
+embedding bag), and labels are told from their weighted sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shared.training.randomness import GlobalDropout
+
+INT8_STEPS = 127
+
+
+class NgramClassifier(nn.Module):
+    """Ids INT64 [items, n] and counts FP32 [items, n], 0 = filling -> logits FP32 [items, labels].
+
+    weights: [size + 1], what an n-gram counts for before anything is learned; 0 for filling.
+    """
+
+    def __init__(
+        self, weights: NDArray[np.float32], labels: int, *, hidden: int = 0, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.from_numpy(np.asarray(weights, np.float32)))
+        width = hidden or labels
+        self.rows = nn.Embedding(len(weights), width)
+        # A linear model starts from nothing; rows that feed a layer must differ.
+        nn.init.normal_(self.rows.weight, std=hidden**-0.5) if hidden else nn.init.zeros_(self.rows.weight)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.top = (
+            nn.Sequential(nn.ReLU(), GlobalDropout(dropout), nn.Linear(hidden, labels)) if hidden else None
+        )
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, ids: Tensor, counts: Tensor) -> Tensor:
+        """The served form: rows of equal length."""
+        values = (1 + torch.log(counts.clamp(min=1))) * self.weights[ids] * (counts > 0)
+        norms = values.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+        summed = torch.matmul((values / norms).unsqueeze(1), self.rows(ids)).squeeze(1)
+        return self._finish(summed) / self.temperature
+
+    def forward_ragged(self, ids: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
+        """The learning form: flat ids INT64 [n], their normalised values FP32 [n], where each text begins INT64 [items]."""
+        summed = functional.embedding_bag(
+            ids, self.rows.weight, offsets, mode="sum", per_sample_weights=values
+        )
+        return self._finish(summed) / self.temperature
+
+    def _finish(self, summed: Tensor) -> Tensor:
+        sums = summed + self.bias
+        return sums if self.top is None else self.top(sums)
+
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round every row to 255 steps of its own, and what n-grams count for to half precision, in place.
+
+        What is released can then be stored in a byte a weight without another error than this one (`compact.py`).
+        """
+        self.weights.copy_(self.weights.half().float())
+        scale = find_row_scales(self.rows.weight)
+        self.rows.weight.copy_((self.rows.weight / scale).round().clamp(-INT8_STEPS, INT8_STEPS) * scale)
+
+
+def find_row_scales(rows: Tensor) -> Tensor:
+    """One step of each row [rows, 1], exactly a half-precision number; 1 for a row of zeros."""
+    largest = rows.abs().amax(1, keepdim=True)
+    scale = (largest / INT8_STEPS).half()
+    # Rounded down, the largest weight would need a 128th step; it is clamped, by less than a thousandth of it.
+    return torch.where(scale > 0, scale, torch.ones_like(scale)).float()
