@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 
 def fp16(content: bytes, *, keep: Collection[str] = ()) -> bytes:
@@ -22,5 +23,9 @@ def fp16(content: bytes, *, keep: Collection[str] = ()) -> bytes:
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *keep],
     )
     model.graph.ClearField("value_info")
+    # The tool appends its casts behind the nodes that read them.
+    sorted_model = OnnxModel(model)
+    sorted_model.topological_sort(is_deterministic=True)
+    model = sorted_model.model
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
