@@ -106,6 +106,16 @@ class Auth(Section):
     clock_skew_s: int = Field(default=5, ge=0, le=300)
 
 
+class Artifacts(Section):
+    """Whose models the replicas of this machine serve."""
+
+    # Public keys (JWK sets), relative to this file, whose signatures on artifacts are trusted; this machine's own,
+    # `<state>/keys/artifacts/jwks.json`, if left out.
+    trusted: tuple[Path, ...] = ()
+    # Whether an artifact without a signature is refused. One that has a signature must have a right one in any case.
+    required: bool = True
+
+
 class Bucket(Section):
     """A token bucket: calls a second in the long run, and at once."""
 
@@ -174,6 +184,7 @@ class Mesh(Section):
     # Scope of what loads and unloads models, and changes how replicas log and trace.
     admin_scope: Scope = "admin"
     auth: Auth = Auth()
+    artifacts: Artifacts = Artifacts()
     rate_limits: RateLimits = RateLimits()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
@@ -313,8 +324,9 @@ def _explain(path: Path, lines: dict[Place, int], error: ValidationError) -> str
 def _known_keys(place: Place) -> Sequence[str]:
     section: type[Section] = Mesh
     inside: dict[str, type[Section]] = {
-        "services": Service, "auth": Auth, "rate_limits": RateLimits, "timeouts": Timeouts, "limits": Limits,
-        "retries": Retries, "health_checks": HealthChecks, "tiers": Bucket, "default": Bucket, "anonymous": Bucket,
+        "services": Service, "auth": Auth, "artifacts": Artifacts, "rate_limits": RateLimits, "timeouts": Timeouts,
+        "limits": Limits, "retries": Retries, "health_checks": HealthChecks, "tiers": Bucket, "default": Bucket,
+        "anonymous": Bucket,
     }  # fmt: skip
     for part in place:
         if isinstance(part, str):

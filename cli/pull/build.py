@@ -1,5 +1,5 @@
 """From fetched members to an artifact folder: the recipe named by the catalogue runs here, in this process. An artifact
-that is shipped in the checkout is checked and copied.
+that is shipped in the checkout is checked and copied. Either way it is signed with this machine's key.
 
 Lives here: what counts as already made. Not here: what a recipe does, and how an artifact is written and
 replaced (`shared.inference.artifact`).
@@ -18,6 +18,7 @@ from cli.pull.fetch import fetch_members
 from cli.pull.lock import exclusive
 from cli.pull.progress import Progress
 from cli.pull.recipe import digest_recipe
+from cli.registry.key import own_signer, own_trust
 from shared.inference.artifact import (
     Artifact,
     ArtifactError,
@@ -27,6 +28,7 @@ from shared.inference.artifact import (
     write_artifact,
 )
 from shared.inference.draft import Draft
+from shared.inference.signature import SignatureError, check_signature
 
 
 class BuildError(CommandError):
@@ -53,7 +55,10 @@ def recipe_sha256(entry: Entry) -> str:
 
 
 def why_not_made(entry: Entry, state: Path) -> str:
-    """Empty if the artifact is there, whole and made by today's recipe and sources, or shipped today; else why not."""
+    """Empty if the artifact is there, whole and made by today's recipe and sources, or shipped today; else why not.
+
+    One that this machine has not signed is not taken for what it says it is.
+    """
     folder = artifact_folder(entry, state)
     if not folder.exists():
         return "not pulled"
@@ -62,6 +67,10 @@ def why_not_made(entry: Entry, state: Path) -> str:
         verify(artifact)
     except ArtifactError as error:
         return f"damaged: {error}"
+    try:
+        check_signature(artifact, own_trust(state))
+    except SignatureError as error:
+        return f"not signed here: {error}"
     if entry.shipped:
         return "" if artifact.digest == _read_shipped(entry).digest else "another one is shipped"
     written = json.loads(artifact.content)
@@ -77,6 +86,7 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
 
     Raises:
         FetchError, ArchiveError: the archives could not be had.
+        KeyFileError: this machine's signing key cannot be used.
         BuildError: the recipe failed, or what is shipped is damaged or not what the catalogue says.
     """
     with exclusive(
@@ -86,11 +96,12 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
         reason = "forced" if force else why_not_made(entry, state)
         if not reason:
             return False
+        sign = own_signer(state).sign
         if entry.shipped:
             progress.note(f"copying {entry.public_name}")
             shipped = _read_shipped(entry)
             try:
-                copy_artifact(shipped, models_dir(state, entry.service))
+                copy_artifact(shipped, models_dir(state, entry.service), sign=sign)
             except ArtifactError as error:
                 raise BuildError(f"{entry.public_name}: {error}") from error
             return True
@@ -101,7 +112,8 @@ def pull(entry: Entry, state: Path, progress: Progress, *, force: bool = False) 
         progress.note(f"building {entry.public_name}")
         draft = _run_recipe(entry, members)
         try:
-            write_artifact(models_dir(state, entry.service), _catalogue_fields(entry), draft, replace=True)
+            fields = _catalogue_fields(entry)
+            write_artifact(models_dir(state, entry.service), fields, draft, replace=True, sign=sign)
         except ArtifactError as error:
             raise BuildError(f"{entry.public_name}: {error}") from error
         return True

@@ -1,6 +1,7 @@
 """What to run for a mesh on this machine: one gateway, and so many replicas of each service, in so many threads."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from cli.place import ROOT, models_dir
 from cli.up.log_file import LogFile
 from cli.up.process import ProcessPlan
 from gateway.config import MeshFile, Service
+from gateway.identity.key import KeyFileError, read_public_set
+from shared.inference.signature import OWN_KEYS
 from shared.settings import state_dir
 
 DEFAULT_CONFIG = ROOT / "deploy" / "mesh.yaml"
@@ -88,6 +91,7 @@ def make_plan(
 
     Raises:
         CommandError: a count for a service that is not in the file, or a service that cannot be run here.
+        ConfigError: keys that the file names cannot be used.
     """
     services = {service.name: service for service in file.mesh.services}
     for name in replicas:
@@ -98,6 +102,7 @@ def make_plan(
             )
     counts = {name: replicas.get(name, 0 if service.replicas else 1) for name, service in services.items()}
     _check_runnable(file, counts, state, environ)
+    trust = _trust(file, state)
     threads = dict(zip(counts, share_cores(cores, list(counts.values())), strict=True))
     common = _environ(state, environ)
     gateway = {
@@ -119,7 +124,9 @@ def make_plan(
                 f"services.{name.replace('-', '_')}",
                 {
                     **common,
-                    **_replica_environ(f"{name}-{number}", services[name], threads[name], state, environ),
+                    **_replica_environ(
+                        f"{name}-{number}", services[name], threads[name], trust, state, environ
+                    ),
                 },
                 state,
             )
@@ -171,8 +178,33 @@ def _environ(state: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "SENSORIUM_STATE_DIR": str(state), "PYTHONPATH": path}
 
 
+def _trust(file: MeshFile, state: Path) -> dict[str, str]:
+    """Whose models are served: settings of replicas by the ends of their names."""
+    artifacts = file.mesh.artifacts
+    paths = [file.path.parent.absolute() / path for path in artifacts.trusted]
+    for n, path in enumerate(paths):
+        if not path.is_file():
+            raise file.error(
+                ("artifacts", "trusted", n),
+                f"expected a file of public keys (a JWK set), got no file: {path}",
+            )
+        try:
+            read_public_set(path)
+        except KeyFileError as error:
+            raise file.error(("artifacts", "trusted", n), str(error)) from error
+    return {
+        "INFERENCE__SIGNATURE__TRUSTED": json.dumps([str(path) for path in paths or [state / OWN_KEYS]]),
+        "INFERENCE__SIGNATURE__REQUIRED": str(artifacts.required).lower(),
+    }
+
+
 def _replica_environ(
-    name: str, service: Service, threads: int, state: Path, environ: Mapping[str, str]
+    name: str,
+    service: Service,
+    threads: int,
+    trust: Mapping[str, str],
+    state: Path,
+    environ: Mapping[str, str],
 ) -> dict[str, str]:
     prefix = _prefix(service.name)
     # A port of its own for each: an address of the environment could serve one of them only.
@@ -182,8 +214,9 @@ def _replica_environ(
     }
     if not has_models(service.name):
         return made
-    tuning = {f"{prefix}INFERENCE__CORES": str(threads), "GLIBC_TUNABLES": TENSOR_MEMORY}
-    return made | {variable: value for variable, value in tuning.items() if not environ.get(variable)}
+    defaults = {f"{prefix}INFERENCE__CORES": str(threads), "GLIBC_TUNABLES": TENSOR_MEMORY}
+    defaults |= {f"{prefix}{end}": value for end, value in trust.items()}
+    return made | {variable: value for variable, value in defaults.items() if not environ.get(variable)}
 
 
 def _prefix(service: str) -> str:

@@ -23,21 +23,26 @@ PUBLIC_NAME = "jwks.json"
 PUBLIC_TYPES = ("EC", "RSA", "OKP")
 
 
+# What makes keys of tokens, for messages.
+_MADE_BY = "`sensorium token create`"
+
+
 class KeyFileError(StartupError):
     """A key file is missing, unreadable or not what it should be; the text says which and what to do."""
 
 
-def load_or_create(folder: Path) -> ECKey:
+def load_or_create(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
     """The ES256 signing key of `folder`, made there on first use together with its public set.
 
-    Two processes may call this at the same time: one makes the key, both get it. Raises KeyFileError.
+    made_by: the command that makes such keys, for messages. Two processes may call this at the same time: one makes the
+    key, both get it. Raises KeyFileError.
     """
     private = folder / PRIVATE_NAME
     if not private.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         made = ECKey.generate_key("P-256", auto_kid=True)
         _publish(private, made.as_pem(private=True), mode=0o600, replace=False)
-    key = load(folder)
+    key = load(folder, made_by=made_by)
     public = folder / PUBLIC_NAME
     if not public.exists():
         document = {"keys": [{**key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}
@@ -45,16 +50,14 @@ def load_or_create(folder: Path) -> ECKey:
     return key
 
 
-def load(folder: Path) -> ECKey:
+def load(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
     """The signing key of `folder`. Raises KeyFileError if there is none or it cannot be read."""
     private = folder / PRIVATE_NAME
     try:
         content = private.read_bytes()
         key = ECKey.import_key(content)
     except FileNotFoundError:
-        raise KeyFileError(
-            f"{private}: no signing key there; `sensorium token create` makes one on first use"
-        ) from None
+        raise KeyFileError(f"{private}: no signing key there; {made_by} makes one on first use") from None
     except (OSError, ValueError, JoseError) as error:
         raise KeyFileError(
             f"{private}: expected a private P-256 key in PEM, got {error}; remove it to have a new one made"

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from shared.inference.isolation.settings import IsolationSettings
 from shared.inference.manifest import Precision
 from shared.inference.session.providers import complete_name
+from shared.inference.signature import SignatureSettings
 from shared.inference.tuning.values import TunedValues
 from shared.settings import Settings, state_dir
 
@@ -85,6 +86,8 @@ class InferenceSettings(ModelSettings):
     """Settings of single models by name without the service, e.g. `{"minilm": {"instances": 2}}`."""
     cores: int = Field(default_factory=count_cores, ge=1, le=4096)
     """Cores that the runs of all models share. Replicas x cores should be the machine's cores."""
+    signature: SignatureSettings = SignatureSettings()
+    """Whose signatures are trusted, and whether a model must have one."""
     golden_check: bool = True
     """Whether a model must reproduce its golden outputs before it serves."""
     load_threads: int = Field(default=2, ge=1, le=64)

@@ -115,6 +115,8 @@ def check_signature(artifact: Artifact, settings: SignatureSettings) -> str:
     except OSError as error:
         raise SignatureError(f"{SIGNATURE} cannot be read: {error.strerror}") from error
     files = settings.find_trusted()
+    if not settings.required and not settings.trusted and not files[0].exists():
+        return ""  # there is nothing to judge it by, and it might as well not be there
     return verify_signature(content, artifact.content, read_keys(files), where=", ".join(map(str, files)))
 
 

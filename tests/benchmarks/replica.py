@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from cli.place import models_dir
+from shared.inference.signature import OWN_KEYS
 from shared.rpc.channel import channel
 from shared.settings import state_dir
 from tests.support.service_process import loaded, started
@@ -46,6 +47,8 @@ async def running_replica(
             f"{name}RPC__ADDRESS_FILE": str(address_file),
             f"{name}INFERENCE__MODELS_DIR": str(models or models_dir(state_dir(), service)),
             "SENSORIUM_LOG_LEVEL": log_level,
+            f"{name}INFERENCE__SIGNATURE__TRUSTED": str(state_dir() / OWN_KEYS),
+            f"{name}INFERENCE__SIGNATURE__REQUIRED": "false",
             "SENSORIUM_STATE_DIR": state,
             **{f"{name}{key.upper()}": value for key, value in settings.items()},
         }

@@ -114,6 +114,7 @@ def serving_tiny(folder: Path, front: str, certificates: Path | None) -> Iterato
     environ = {
         "SENSORIUM_STATE_DIR": str(folder / name),
         "SENSORIUM_NLP_INFERENCE__MODELS_DIR": str(models),
+        "SENSORIUM_NLP_INFERENCE__SIGNATURE__REQUIRED": "false",
         "SENSORIUM_NLP_RPC__FRONT": front,
         "SENSORIUM_NLP_RPC__METRICS_ADDRESS": "127.0.0.1:0",
         "SENSORIUM_NLP_RPC__ADDRESS_FILE": str(address_file),

@@ -20,6 +20,7 @@ from shared.inference.artifact import GraphDraft, write_artifact
 from tests.mesh.losing import Losses, keep_calling
 from tests.mesh.running import RunningMesh, replica_pids, run, running_mesh
 from tests.shared.inference.graphs import draft_of, entry_of, linear
+from tests.support.signing import UNSIGNED_ENVIRON
 
 LIMIT_S = 60.0
 
@@ -80,7 +81,9 @@ def running(
     for service, models in (("nlp", {"line": linear(), **nlp}), ("speech", {"line": linear()})):
         for name, draft in models.items():
             write_artifact(state / "models" / service, entry_of(name, service=service), draft_of(draft))
-    with running_mesh(state, "--replicas", "vision=0", *flags, environ=environ) as mesh:
+    with running_mesh(
+        state, "--replicas", "vision=0", *flags, environ={**UNSIGNED_ENVIRON, **(environ or {})}
+    ) as mesh:
         yield mesh
 
 

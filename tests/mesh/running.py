@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from shared.inference.signature import OWN_KEYS
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(r"Sensorium is ready at http://([\w.:\[\]-]+)")
@@ -39,8 +42,9 @@ class RunningMesh:
 
 
 def make_state(folder: Path, models: Path) -> Path:
-    """A fresh state folder that shares the pulled models, which are immutable."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A fresh state folder that shares the pulled models, which are immutable, and the key that signed them."""
+    (folder / OWN_KEYS).parent.mkdir(parents=True)
+    shutil.copy(models.parent / OWN_KEYS, folder / OWN_KEYS)
     (folder / "models").symlink_to(models, target_is_directory=True)
     return folder
 

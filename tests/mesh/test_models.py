@@ -12,6 +12,7 @@ from sensorium import Client, errors
 
 from tests.mesh.running import RunningMesh, run, running_mesh
 from tests.support.artifact_copy import copy_version, flip_bit
+from tests.support.signing import UNSIGNED_ENVIRON
 
 LIMIT_S = 30
 
@@ -28,7 +29,9 @@ def test_versions_are_loaded_and_unloaded_everywhere(models_dir: Path, tmp_path:
     source, here = models_dir / "nlp" / "minilm" / "1", tmp_path / "state/models/nlp"
     copy_version(source, here, "1")
     with (
-        running_mesh(tmp_path / "state", "--replicas", "nlp=2,vision=0,speech=0") as mesh,
+        running_mesh(
+            tmp_path / "state", "--replicas", "nlp=2,vision=0,speech=0", environ=UNSIGNED_ENVIRON
+        ) as mesh,
         Client(mesh.address, token=mesh.token, timeout_s=60) as client,
     ):
         copy_version(source, here, "2")

@@ -21,6 +21,7 @@ from shared.inference.artifact import write_artifact
 from tests.mesh.running import RunningMesh, running_mesh
 from tests.shared.inference.graphs import draft_of, entry_of, linear
 from tests.support.artifact_copy import copy_version, flip_bit
+from tests.support.signing import UNSIGNED_ENVIRON
 from tests.support.waiting import within
 
 MODEL = "nlp/line"
@@ -34,7 +35,7 @@ OPTIONS = {"timeout": 20}
 def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     """Two replicas of one service with one small model, whose folder they look at all the time."""
     write_artifact(tmp_path / "models/nlp", entry_of("line", service="nlp"), draft_of(linear()))
-    environ = {"SENSORIUM_NLP_INFERENCE__WATCH_S": "0.2"}
+    environ = {"SENSORIUM_NLP_INFERENCE__WATCH_S": "0.2", **UNSIGNED_ENVIRON}
     with running_mesh(tmp_path, "--replicas", "vision=0,nlp=2,speech=0", environ=environ) as running:
         yield running
 

@@ -11,6 +11,7 @@ from shared.inference.artifact import write_artifact
 from tests.mesh.running import ROOT, RunningMesh, run, running_mesh
 from tests.shared.inference.graphs import draft_of, entry_of, linear
 from tests.shared.inference.oip import surface
+from tests.support.signing import UNSIGNED_ENVIRON
 
 PYTHON = ROOT / ".venv-tritonclient/bin/python"
 SCRIPT = Path(__file__).with_name("tritonclient_round.py")
@@ -49,7 +50,7 @@ async def test_all_of_it_works_through_the_gateway(tmp_path: Path) -> None:
     for service in ("vision", "speech"):
         entry = entry_of(f"{service}-line", service=service)
         write_artifact(tmp_path / "models" / service, entry, draft_of(linear()))
-    with running_mesh(tmp_path) as mesh:
+    with running_mesh(tmp_path, environ=UNSIGNED_ENVIRON) as mesh:
         said = await surface.ask(mesh.address, mesh.token)
     assert not any(said.values()), "\n".join(f"{name}: {wrong}" for name, wrong in said.items() if wrong)
     assert len(said) >= 24

@@ -14,10 +14,10 @@ Change = Callable[[Path], object]
 
 
 def copy_version(source: Path, models_dir: Path, version: str, change: Change | None = None) -> Path:
-    """Copy the artifact in `source` to `<models_dir>/<its model>/<version>`; gives the folder."""
+    """Copy the artifact in `source` to `<models_dir>/<its model>/<version>`, without its signature; gives the folder."""
     target = models_dir / source.parent.name / version
     partial = target.with_name(f".partial-{version}")
-    shutil.copytree(source, partial)
+    shutil.copytree(source, partial, ignore=shutil.ignore_patterns("signature.jws"))
     manifest = json.loads((partial / "artifact.json").read_bytes())
     manifest["version"] = version
     (partial / "artifact.json").write_text(json.dumps(manifest))

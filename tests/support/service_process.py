@@ -20,8 +20,15 @@ STATES = replica_service_pb2.ModelStatus.State
 
 @asynccontextmanager
 async def started(module: str, environ: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m module` with `environ` added to a clean environment; killed at the end if it still runs."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}
+    """`python -m module` with `environ` added to a clean environment; killed at the end if it still runs.
+
+    The state folder stays the tests' own: in it are the keys that have signed the pulled models.
+    """
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SENSORIUM_") or name == "SENSORIUM_STATE_DIR"
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, cwd=ROOT, env={**clean, **environ}, stderr=asyncio.subprocess.PIPE
     )

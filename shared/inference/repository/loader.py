@@ -28,6 +28,7 @@ from shared.inference.repository.warming import warm_up
 from shared.inference.session.cores import CoreBudget
 from shared.inference.session.session import RunError, SessionError
 from shared.inference.settings import InferenceSettings
+from shared.inference.signature import SignatureError
 from shared.rpc.allocator import give_back_free_memory
 from shared.telemetry.logging import get_logger
 
@@ -38,6 +39,7 @@ _KINDS: Mapping[type[Exception], str] = {
     QuarantinedError: "quarantined",
     RoomError: "memory",
     GoldenError: "golden",
+    SignatureError: "signature",
     ArtifactError: "artifact",
     SessionError: "graph",
     RunError: "warm-up",

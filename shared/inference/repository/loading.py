@@ -1,7 +1,8 @@
 """From an artifact's folder to sessions that are known to give the right answers. Blocking; run off the event
 loop.
 
-Here: the order of checks (manifest, quarantine, room, digests, sessions, signatures, golden outputs). Not
+Here: the order of checks (manifest, who signed it, quarantine, room, digests, sessions, their inputs and outputs, golden
+outputs). Not
 here: how golden outputs are compared (`golden.py`), what becomes of a model that fails (`upkeep.py`).
 """
 
@@ -21,6 +22,7 @@ from shared.inference.session.opening import expect_provider
 from shared.inference.session.operators import quantizes_over_batch, works_by_value
 from shared.inference.session.session import Session
 from shared.inference.settings import InferenceSettings, ModelSettings
+from shared.inference.signature import check_signature
 from shared.inference.tuning.record import TunedFolder
 from shared.rpc.allocator import give_back_free_memory
 from shared.settings import state_dir
@@ -58,9 +60,12 @@ class LoadedModel:
 
 
 def load_model(folder: Path, service: str, settings: InferenceSettings, isolation: Isolation) -> LoadedModel:
-    """Read an artifact, check its files' digests, open its graphs and reproduce its golden outputs.
+    """Read an artifact, check its signature and its files' digests, open its graphs and reproduce its golden outputs.
+
+    Every file is read once for its digest, and the graphs once more to be opened.
 
     Raises:
+        SignatureError: nobody who is trusted has signed it, or it was changed since.
         ArtifactError: the artifact is damaged, of another service, or does not give its golden outputs.
         QuarantinedError: it hung or crashed the process before.
         RoomError: it does not fit into what memory is left.
@@ -69,11 +74,15 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
     artifact = read_artifact(folder)
     if artifact.service != service:
         raise ArtifactError(f"artifact.json: service: expected {service!r}, got {artifact.service!r}")
+    key_id = check_signature(artifact, settings.signature)
     named = f"{service}/{artifact.name}", artifact.version, artifact.digest
     if (reason := isolation.quarantined(*named)) is not None:
         raise QuarantinedError(reason)
     check_room(artifact, measure_room())
     verify(artifact)
+    _log.info(
+        "artifact is whole", model=artifact.name, version=artifact.version, signed_by=key_id or "nobody"
+    )
     with isolation.loading(*named):
         own, tuned, graphs = _open(artifact, settings)
         inputs: dict[str, Mapping[str, Array]] = {}

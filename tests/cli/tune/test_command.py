@@ -20,6 +20,7 @@ from shared.inference.artifact import write_artifact
 from shared.inference.settings import InferenceSettings
 from shared.inference.tuning.record import TunedFolder
 from tests.shared.inference.graphs import draft_of, entry_of, linear
+from tests.support.signing import sign_models
 
 QUICK = ["--rounds", "1", "--window", "0.05", "--cores", "2", "--latency-target", "2s"]
 WAIT_S = 60
@@ -34,6 +35,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for version in ("9", "10"):
         entry = entry_of("linear", version, service="nlp")
         write_artifact(folder / "models" / "nlp", entry, draft_of(linear(max_batch_size=2)))
+    sign_models(folder)
     return folder
 
 

@@ -17,6 +17,7 @@ from shared.inference.session.cores import CoreBudget
 from shared.inference.settings import InferenceSettings, ModelSettings
 from shared.inference.tuning.values import Figures, TunedValues
 from tests.shared.inference.graphs import batch_wide, linear, two_of_each, write_model
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 LIMIT_S = 60.0
@@ -42,7 +43,9 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(folder: Path, **said: int) -> LoadedModel:
-    settings = InferenceSettings(cores=2, models={folder.parent.name: ModelSettings.model_validate(said)})
+    settings = InferenceSettings(
+        signature=UNSIGNED, cores=2, models={folder.parent.name: ModelSettings.model_validate(said)}
+    )
     return load_model(folder, "test", settings, Isolation.off())
 
 
@@ -55,7 +58,7 @@ async def test_it_measures_all_shapes_and_batches_and_keeps_the_best_of_those_wi
         tune(
             folder,
             "test",
-            InferenceSettings(cores=2),
+            InferenceSettings(signature=UNSIGNED, cores=2),
             target_s=1.0,
             rounds=2,
             window_s=0.05,
@@ -90,7 +93,7 @@ async def test_a_target_that_nothing_meets_is_said_with_what_comes_nearest(tmp_p
             tune(
                 folder,
                 "test",
-                InferenceSettings(cores=1),
+                InferenceSettings(signature=UNSIGNED, cores=1),
                 target_s=1e-7,
                 rounds=1,
                 window_s=0.05,

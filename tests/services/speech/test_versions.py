@@ -15,6 +15,7 @@ from shared.inference.settings import InferenceSettings
 from shared.inference.timing import Stopwatch
 from shared.rpc.deadline import Deadline
 from tests.support.artifact_copy import copy_version
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import take, within
 
 LIMIT_S = 60.0
@@ -25,7 +26,7 @@ async def test_a_transcription_that_a_swap_overtakes_goes_on(
 ) -> None:
     for name in ("moonshine-tiny-en", "silero-vad"):
         copy_version(models_dir / "speech" / name / "1", tmp_path, "1")
-    repository = Repository(tmp_path, "speech", InferenceSettings(), {})
+    repository = Repository(tmp_path, "speech", InferenceSettings(signature=UNSIGNED), {})
     await within(repository.load_all(), LIMIT_S)
     samples, rate_hz = soundfile.read(sample("beckett"), dtype="float32")
     clip = Clip(np.tile(samples, 3), 3 * len(samples) / rate_hz)

@@ -16,6 +16,7 @@ from shared.rpc.deadline import Deadline
 from shared.rpc.load import Backlog
 from shared.telemetry.metrics import make_registry
 from tests.shared.inference.graphs import linear, picky, slow, write_model
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 LABELS = {"model": "test/line", "version": "1", "graph": "line"}
@@ -25,7 +26,7 @@ LABELS = {"model": "test/line", "version": "1", "graph": "line"}
 async def repository(tmp_path: Path) -> AsyncIterator[Repository]:
     write_model(tmp_path, "line", linear())
     write_model(tmp_path, "picks", picky())
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     await within(repository.load_all())
     yield repository
     await within(repository.close())
@@ -64,7 +65,9 @@ async def test_failures_are_counted_by_reason(repository: Repository) -> None:
 
 async def test_the_backlog_is_what_waits(tmp_path: Path) -> None:
     write_model(tmp_path, "slow", slow(1))
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1, golden_check=False), {})
+    repository = Repository(
+        tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1, golden_check=False), {}
+    )
     await within(repository.load_all())
     metrics = InferenceMetrics(repository, cores=2)
     assert metrics.backlog() == Backlog(0, 0.0)

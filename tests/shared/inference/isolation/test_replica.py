@@ -32,6 +32,7 @@ from tests.shared.inference.isolation.graphs import (
     needs_trap,
 )
 from tests.support.service_process import ROOT, STATES, loaded, started
+from tests.support.signing import UNSIGNED_ENVIRON
 from tests.support.waiting import within
 
 LIMIT_S = 30.0
@@ -114,6 +115,7 @@ async def replica(state: Path, socket: Path | None = None, **isolation: float) -
     environ: Mapping[str, str] = {
         "SENSORIUM_STATE_DIR": str(state),
         "SENSORIUM_NLP_RPC__ADDRESS": address,
+        **UNSIGNED_ENVIRON,
         **{
             f"SENSORIUM_NLP_INFERENCE__ISOLATION__{key.upper()}": str(value)
             for key, value in isolation.items()
@@ -231,7 +233,9 @@ async def test_a_model_that_crashes_while_it_is_loaded_is_out_at_the_third_start
     write(tmp_path, "line", linear())
     write(tmp_path, "crashing", crashing_at_load())
     for _ in range(2):
-        async with started("services.nlp", {"SENSORIUM_STATE_DIR": str(tmp_path)}) as process:
+        async with started(
+            "services.nlp", {"SENSORIUM_STATE_DIR": str(tmp_path), **UNSIGNED_ENVIRON}
+        ) as process:
             await within(process.communicate(), LIMIT_S)
             assert process.returncode == -signal.SIGFPE
     async with replica(tmp_path) as running:

@@ -23,6 +23,7 @@ from shared.inference.settings import InferenceSettings
 from shared.rpc.server import Server
 from tests.shared.inference.graphs import linear, picky, two_of_each, write_model
 from tests.support.serving import get_details, get_status, serving
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 TIMEOUT_S = 10.0
@@ -58,7 +59,7 @@ async def served(
             models_dir, "pair", sums=two_of_each(), picks=replace(picky(), file="picks.onnx")
         ),
     }
-    inference = InferenceSettings(intra_op_threads=1, **settings)
+    inference = InferenceSettings(signature=UNSIGNED, intra_op_threads=1, **settings)
     repository = Repository(models_dir, "test", inference, catalog or {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository, server_version="1.2.3")

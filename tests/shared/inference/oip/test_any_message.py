@@ -22,6 +22,7 @@ from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline, set_deadline
 from tests.shared.inference.graphs import identity, linear, two_of_each, write_model
+from tests.support.signing import UNSIGNED
 
 LIMIT_S = 10.0
 TYPES = [*NUMPY_TYPES, "fp32", "TENSOR", ""]
@@ -42,7 +43,9 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     with asyncio.Runner() as runner:
 
         async def load() -> Repository:
-            repository = Repository(folder, "test", InferenceSettings(intra_op_threads=1), {})
+            repository = Repository(
+                folder, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {}
+            )
             await asyncio.wait_for(repository.load_all(), 60)
             return repository
 

@@ -26,6 +26,7 @@ from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import WEIGHTS, identity, linear, write_model
 from tests.shared.inference.oip.served import TIMEOUT_S, Oip, get_violations, line, served, tensor, wanted
 from tests.support.serving import get_details, get_status, serving
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
@@ -122,7 +123,7 @@ async def test_large_raw_tensors_are_read_wherever_they_lie(tmp_path: Path, fron
 
 async def test_generated_registration_works_as_well(tmp_path: Path) -> None:
     write_model(tmp_path, "numbers", identity("FP32"))
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository)
     numbers = np.arange(20_000, dtype=np.float32)[None]

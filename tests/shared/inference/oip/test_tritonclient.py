@@ -10,12 +10,13 @@ from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.oip.surface import ask, write_models
 from tests.support.serving import serving
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
 async def test_all_of_tritonclient_works(tmp_path: Path, front: str) -> None:
     write_models(tmp_path, "test")
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     await within(repository.load_all())
     servicer = InferenceServicer(repository)
     async with serving(lambda server: add_to_server(servicer, server), front=front) as running:

@@ -12,6 +12,7 @@ from sensorium.mesh.v1.replica_service_pb2 import ModelStatus
 
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 READY, LOADING, UNAVAILABLE = (
@@ -27,6 +28,7 @@ async def loaded(
 ) -> AsyncIterator[Repository]:
     """A repository whose models are loaded; closed at the end. settings: fields of InferenceSettings."""
     settings.setdefault("intra_op_threads", 1)
+    settings.setdefault("signature", UNSIGNED)
     repository = Repository(models_dir, "test", InferenceSettings(**settings), catalog or {})
     await within(repository.load_all())
     try:

@@ -26,6 +26,7 @@ from shared.inference.tuning.record import TunedFolder
 from shared.inference.tuning.values import Candidate, Figures, Tuned, TunedValues
 from shared.settings import state_dir
 from tests.shared.inference.graphs import WEIGHTS, batch_wide, draft_graph, draft_of, entry_of, linear
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 CPU = "CPUExecutionProvider"
@@ -60,7 +61,9 @@ LOOSE = {f"{CPU}/int8": {"rtol": 0.02, "atol": 1e-3}}
 
 
 def load(artifact: Artifact, **said: Any) -> LoadedModel:
-    return load_model(artifact.folder, "test", InferenceSettings(cores=8, **said), Isolation.off())
+    return load_model(
+        artifact.folder, "test", InferenceSettings(signature=UNSIGNED, cores=8, **said), Isolation.off()
+    )
 
 
 async def read_parameters(loaded: LoadedModel) -> dict[str, str]:

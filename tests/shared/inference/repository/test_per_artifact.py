@@ -12,13 +12,14 @@ from shared.inference.model import Model
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
 @pytest.fixture
 async def model(models_dir: Path, tmp_path: Path) -> AsyncIterator[Model]:
     (tmp_path / "silero-vad").symlink_to(models_dir / "speech" / "silero-vad", target_is_directory=True)
-    repository = Repository(tmp_path, "speech", InferenceSettings(), {})
+    repository = Repository(tmp_path, "speech", InferenceSettings(signature=UNSIGNED), {})
     await within(repository.load_all())
     yield repository.model("silero-vad", "")
     await within(repository.close())

@@ -41,6 +41,7 @@ from tests.shared.inference.repository.opened import (
     get_states,
     loaded,
 )
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
@@ -254,7 +255,7 @@ async def test_models_load_in_the_background_and_changes_are_told(tmp_path: Path
     for name in ("one", "two"):
         write_model(tmp_path, name, linear())
     told: list[dict[tuple[str, str], int]] = []
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     repository.on_change = lambda: told.append(get_states(repository))
     assert get_states(repository) == {("one", "1"): LOADING, ("two", "1"): LOADING}
     repository.start()
@@ -278,7 +279,7 @@ async def test_the_defaults_of_calls_are_loaded_first(tmp_path: Path) -> None:
     repository = Repository(
         tmp_path,
         "test",
-        InferenceSettings(intra_op_threads=1, load_threads=1),
+        InferenceSettings(signature=UNSIGNED, intra_op_threads=1, load_threads=1),
         catalog,
         on_change=lambda: ready.append(
             next(v.name for v in repository.versions if v.name not in ready and v.model)
@@ -295,7 +296,7 @@ async def test_a_model_answers_before_its_batches_are_measured(tmp_path: Path) -
     golden = {"model/in/x": x, "model/out/y": x * 4096}
     write_artifact(tmp_path, entry_of("rows"), replace(draft_of(hungry()), golden=golden))
     at_first: list[float] = []
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
 
     def look() -> None:
         at_first.extend(graph.batcher.worthwhile_cost for graph in repository.graphs())
@@ -319,7 +320,7 @@ async def test_a_run_that_takes_all_rows_alike_is_worth_any_batch(tmp_path: Path
 async def test_close_while_loading_ends_at_once(tmp_path: Path) -> None:
     for number in range(8):
         write_model(tmp_path, f"model-{number}", linear())
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     repository.start()
     await asyncio.sleep(0)
     await within(repository.close())

@@ -15,6 +15,7 @@ from shared.inference.settings import InferenceSettings, ModelSettings
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.graphs import linear, two_of_each, write_model
 from tests.shared.inference.repository.opened import READY, UNAVAILABLE, get_reason, get_states, loaded
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
@@ -147,7 +148,7 @@ async def test_unloading_all_is_unavailable_and_a_load_brings_it_back(tmp_path: 
 
 async def test_unloading_before_it_is_loaded_and_while_it_is(tmp_path: Path) -> None:
     write_versions(tmp_path, "1")
-    repository = Repository(tmp_path, "test", InferenceSettings(intra_op_threads=1), {})
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
     repository.start()
     await within(repository.unload_model("line"))
     assert get_states(repository) == {("line", "1"): UNAVAILABLE}

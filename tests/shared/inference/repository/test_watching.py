@@ -18,12 +18,13 @@ from shared.inference.repository.watching import watch
 from shared.inference.settings import InferenceSettings
 from tests.shared.inference.graphs import linear, write_model
 from tests.shared.inference.repository.opened import READY, UNAVAILABLE, get_reason, get_states, until
+from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
 
 @asynccontextmanager
 async def watched(models_dir: Path, catalog: dict[str, Any] | None = None) -> AsyncIterator[Repository]:
-    settings = InferenceSettings(intra_op_threads=1, watch_s=0.01)
+    settings = InferenceSettings(signature=UNSIGNED, intra_op_threads=1, watch_s=0.01)
     repository = Repository(models_dir, "test", settings, catalog or {})
     repository.start()
     await within(repository.wait_loaded())
