@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
-    ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy", "gateway", "protos",
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy", "gateway", "protos",
     "pyproject.toml", "services", "shared", "tests", "uv.lock",
 }  # fmt: skip
 WEIGHTS = {".onnx", ".ort", ".npz", ".bin", ".pt", ".pth"}
