@@ -27,6 +27,8 @@ class Rival:
 class Test:
     """One held-out set, how the model did on it, and how others did."""
 
+    __test__ = False  # pytest takes classes of such names for its own
+
     name: str
     metrics: Metrics
     rivals: Sequence[Rival] = ()
