@@ -52,11 +52,12 @@ class Fitted:
 
 @dataclass
 class _Progress:
-    """What has been reached: finished epochs with their rows, and the best of them."""
+    """What has been reached: finished epochs with their rows, the best of them, and how many were to come of it."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)
+    epochs: int = 0
 
     @property
     def epoch(self) -> int:
@@ -104,6 +105,11 @@ def fit(
     }
     progress = _resume(run, model, optimizer, identity)
     resumed = kept = progress.epoch
+    if resumed and progress.epochs != epochs and schedule is not None:
+        run.say(
+            f"--epochs was {progress.epochs}, is {epochs}: the learning rate goes on as one of {epochs} epochs would"
+        )
+    progress.epochs = epochs
     with _scheduled(optimizer, schedule, epochs):
         while progress.epoch < epochs and not progress.has_stalled(patience):
             epoch = progress.epoch + 1

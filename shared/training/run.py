@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import shlex
@@ -33,6 +34,8 @@ Item = TypeVar("Item")
 
 # Longest wait for the other processes: the first one may be writing a checkpoint or evaluating.
 _PATIENCE = timedelta(minutes=30)
+# What a disk, a quota or a limit says when there is no more room.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -173,20 +176,32 @@ def launch(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Parses the command line, runs `main` and exits: 0, 1 with one line for a TrainingError, 130 after Ctrl-C, 143 after
-    SIGTERM; anything else is a defect and shows its traceback.
+    """Parses the command line, runs `main` and exits: 0, 1 with one line for a TrainingError, a full disk or an accelerator
+    without memory, 130 after Ctrl-C, 143 after SIGTERM; anything else is a defect and shows its traceback.
     """
     arguments = parser.parse_args(argv)
     try:
         main(arguments)
     except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _fail(str(error))
+    except torch.OutOfMemoryError as error:
+        _fail(f"the accelerator is out of memory; lower --batch-size ({str(error).splitlines()[0]})")
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _fail(
+            f"{error.filename or 'a file'}: cannot be written: {error.strerror}; make room and run the same command again"
+        )
     except Stopped:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     sys.exit(0)
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def describe_command(module: str, argv: Sequence[str] | None = None) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOP_LEVEL = {
-    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy", "gateway", "protos",
-    "pyproject.toml", "services", "shared", "tests", "uv.lock",
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy",
+    "gateway", "protos", "pyproject.toml", "services", "shared", "tests", "uv.lock",
 }  # fmt: skip
 WEIGHTS = {".onnx", ".ort", ".npz", ".bin", ".pt", ".pth"}
 MAX_WEIGHT_FILE, MAX_WEIGHTS = 4 << 20, 10 << 20

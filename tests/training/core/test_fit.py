@@ -94,9 +94,14 @@ def test_what_is_done_is_not_done_again(arguments: Parse, tmp_path: Path) -> Non
     assert compare_curves(fresh.history, first.history) == 0
 
 
-def test_more_epochs_go_on_from_there(arguments: Parse) -> None:
+def test_more_epochs_go_on_from_there(arguments: Parse, capsys: pytest.CaptureFixture[str]) -> None:
     train_digits.main(arguments("--epochs", 2))
-    assert train_digits.main(arguments("--epochs", 4)).resumed_epochs == 2
+    fitted = train_digits.main(arguments("--epochs", 4))
+    assert fitted.resumed_epochs == 2
+    assert len(fitted.history) == 4
+    assert (
+        "--epochs was 2, is 4: the learning rate goes on as one of 4 epochs would" in capsys.readouterr().out
+    )
 
 
 def counted(run: Run, scores: list[float], **options: object) -> tuple[Fitted, nn.Linear]:

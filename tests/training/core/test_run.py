@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import threading
 from collections.abc import Callable
@@ -41,6 +42,14 @@ def test_a_script_ends_with_a_code_that_says_how(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
     assert exit_code(fail(DataError("a.csv", expected="two labels", got="one", advice="look"))) == 1
     assert capsys.readouterr().err == "error: a.csv: expected two labels, got one; look\n"
+    assert exit_code(fail(OSError(errno.ENOSPC, "No space left on device", "results.json"))) == 1
+    text = "error: results.json: cannot be written: No space left on device; make room and run the same command again\n"
+    assert capsys.readouterr().err == text
+    assert exit_code(fail(torch.OutOfMemoryError("CUDA out of memory.\nA table."))) == 1
+    text = "error: the accelerator is out of memory; lower --batch-size (CUDA out of memory.)\n"
+    assert capsys.readouterr().err == text
+    with pytest.raises(FileNotFoundError):
+        launch(fail(FileNotFoundError(errno.ENOENT, "No such file", "x")), PARSER, [])
     with pytest.raises(ZeroDivisionError):
         launch(fail(ZeroDivisionError()), PARSER, [])
 
