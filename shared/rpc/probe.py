@@ -18,10 +18,10 @@ def probe(address: str, name: str, timeout_s: float) -> str:
                 health_pb2.HealthCheckRequest(service=name), timeout=timeout_s
             )
         except grpc.RpcError as error:
-            return f"{error.code().name}: {error.details()}"  # type: ignore[attr-defined]
+            return f"{error.code().name}: {error.details()}"
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs a Dockerfile's steps in scratch roots, where there is no container engine: `make test-images` (needs root and debootstrap).
+"""Runs a Dockerfile's steps in scratch roots, where there is no container engine. Needs root and debootstrap.
 
     python -m tests.images.scratch deploy/docker/gateway.Dockerfile --base debian:12-slim=/path/of/root
 
@@ -91,12 +91,14 @@ class Build:
         self._stages: dict[str, Stage] = {}
         self._ignored = _read_ignored(context)
 
-    def run(self, steps: Sequence[Step], build_arguments: Mapping[str, str]) -> Stage:
-        """All of them; the last stage."""
+    def run(self, steps: Sequence[Step], build_arguments: Mapping[str, str], wanted: str = "") -> Stage:
+        """All of them as far as the stage that is wanted, the last if none is named; that stage."""
         stage: Stage | None = None
         for step in steps:
             print(f"{step.line:4} {step.name} {step.text[:150]}", flush=True)
             if step.name == "FROM":
+                if wanted and stage is self._stages.get(wanted, False):
+                    break
                 stage = self._begin(step)
                 continue
             if stage is None:
@@ -135,6 +137,9 @@ class Build:
         root = self._work / f"stage-{len(self._stages)}"
         subprocess.run(["cp", "-a", "--reflink=auto", source, root], check=True)
         stage = Stage(root, {"PATH": _PATH})
+        if (before := self._stages.get(words[0])) is not None:
+            stage.environ, stage.folder = dict(before.environ), before.folder
+            stage.shell, stage.user = list(before.shell), before.user
         self._stages[words[2] if len(words) == 3 else str(len(self._stages))] = stage
         return stage
 
@@ -208,7 +213,7 @@ def measure(root: Path) -> int:
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:
-            info = os.lstat(os.path.join(folder, name))
+            info = Path(folder, name).lstat()
             if (info.st_dev, info.st_ino) not in seen:
                 seen.add((info.st_dev, info.st_ino))
                 total += info.st_size
@@ -225,6 +230,7 @@ def main() -> None:
         "--mount", action="append", default=[], metavar="PATH[=INSIDE]", help="of the host, while a step runs"
     )
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="while a step runs")
+    parser.add_argument("--target", default="", metavar="STAGE")
     parser.add_argument("--context", type=Path, default=ROOT)
     parser.add_argument("--out", type=Path, help="where the last stage's root is left; default: nowhere")
     given = parser.parse_args()
@@ -238,7 +244,7 @@ def main() -> None:
     steps = read_steps(given.dockerfile)
     with tempfile.TemporaryDirectory(prefix="scratch-", ignore_cleanup_errors=True) as work:
         build = Build(given.context.resolve(), bases, Path(work), mounts, {"HOME": "/root", **environ})
-        stage = build.run(steps, arguments)
+        stage = build.run(steps, arguments, given.target)
         size = measure(stage.root)
         print(json.dumps({"file": given.dockerfile.name, "bytes": size, "user": stage.user, **stage.said}))
         if given.out:
