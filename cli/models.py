@@ -1,4 +1,4 @@
-"""`sensorium models`: what the catalogues offer, what is pulled, and pulling it."""
+"""`sensorium models`: what the catalogues offer, what is pulled, and pulling it; the other commands are registered here."""
 
 import json
 from collections.abc import Iterator
@@ -16,9 +16,10 @@ from cli.output import megabytes, print_json, print_table, stderr, stdout
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import Bars, Lines, Progress
+from cli.registry.commands import compare, history, promote, rollback, sign, verify
 from cli.tune.command import tune
 
-app = typer.Typer(help="List, pull, show, load and tune models.", no_args_is_help=True)
+app = typer.Typer(help="List, pull, show, load, tune, compare and promote models.", no_args_is_help=True)
 
 Names = Annotated[
     list[str] | None,
@@ -115,6 +116,12 @@ app.command()(load)
 app.command()(unload)
 app.command()(release)
 app.command()(tune)
+app.command()(promote)
+app.command()(rollback)
+app.command()(compare)
+app.command()(history)
+app.command()(verify)
+app.command()(sign)
 
 
 def _describe(entry: Entry, state: Path) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """Held-out sets: real inputs with the right answers, on which the versions of a model are compared as they are served.
 
 `<state>/heldout/<service>/<model>/` holds `heldout.json`, `items.jsonl` (one item a line: `text`, or `file` as a path in the
-folder; `label`, the right answer; `slice` if it belongs to one) and the files. Training writes it, promotion reads it. Not
-here: asking a replica about the items and judging the answers (`cli.registry`).
+folder; `label`, the right answer; `slice` if it belongs to one; `sha256` of the file) and the files. The set's digest is of
+`items.jsonl`, and of those files whose digests do not stand in there. Training writes it, promotion reads it. Not here:
+asking a replica about the items and judging the answers (`cli.registry`).
 """
 
 from __future__ import annotations
@@ -65,10 +66,14 @@ def read_heldout(folder: Path) -> HeldOutSet:
     digest = hashlib.sha256(content)
     items = []
     for number, line in enumerate(content.splitlines(), 1):
-        item, file = _parse_item(f"{folder / ITEMS}:{number}", line)
+        item, file, pinned = _parse_item(f"{folder / ITEMS}:{number}", line)
         if file:
             found = _read(folder / file)
-            digest.update(hashlib.sha256(found).digest())
+            own = hashlib.sha256(found)
+            if not pinned:
+                digest.update(own.digest())
+            elif own.hexdigest() != pinned:
+                raise HeldOutError(f"{folder / file}: expected sha256 {pinned}, got {own.hexdigest()}")
             item = Item(item.label, content=found, slice=item.slice)
         items.append(item)
     if not items:
@@ -109,7 +114,7 @@ def write_heldout(
     for number, given in enumerate(items, 1):
         said = {key: value for key, value in given.items() if key != "content" and value not in (None, "")}
         line = json.dumps(said, ensure_ascii=False, sort_keys=True).encode()
-        _, file = _parse_item(f"item {number}", line)
+        _, file, _ = _parse_item(f"item {number}", line)
         if file:
             if not isinstance(given.get("content"), bytes):
                 raise HeldOutError(f"item {number}: content: expected the bytes of {file}")
@@ -163,8 +168,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _parse_item(where: str, line: bytes) -> tuple[Item, str]:
-    """An item, and the path of its file if it has one."""
+def _parse_item(where: str, line: bytes) -> tuple[Item, str, str]:
+    """An item, the path of its file if it has one, and the file's sha256 where the item says it."""
     said = _parse(where, line)
     label, text, file = said.get("label"), said.get("text"), said.get("file")
     if not isinstance(label, str) or not label:
@@ -177,10 +182,13 @@ def _parse_item(where: str, line: bytes) -> tuple[Item, str]:
     if file is None:
         if not isinstance(text, str):
             raise HeldOutError(f"{where}: text: expected a text, got {text!r:.100}")
-        return Item(label, text=text, slice=part), ""
+        return Item(label, text=text, slice=part), "", ""
     if not isinstance(file, str) or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
         raise HeldOutError(f"{where}: file: expected a path in the folder, got {file!r:.100}")
-    return Item(label, slice=part), file
+    pinned = said.get("sha256", "")
+    if not isinstance(pinned, str) or (pinned and not _SHA256.fullmatch(pinned)):
+        raise HeldOutError(f"{where}: sha256: expected 64 hex digits, got {pinned!r:.100}")
+    return Item(label, slice=part), file, pinned
 
 
 def _parse(where: str, content: bytes) -> dict[str, Any]:

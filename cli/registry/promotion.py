@@ -1,0 +1,294 @@
+"""Promoting: a candidate passes every gate and is copied as the next version, signed and recorded, or it is refused.
+
+Not here: the gates' arithmetic (`shared.gates`), the command line (`commands`), replicas taking the version up (they look).
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from cli.failure import CommandError
+from cli.pull.lock import exclusive
+from cli.registry.comparison import Answers, Comparison, gather_bounds
+from cli.registry.history import BEGUN, PROMOTED, REFUSED, History
+from cli.registry.key import own_signer
+from cli.registry.trial import NotServedError, ask, on_trial
+from cli.registry.versions import Place, find_entry, find_serving, next_version
+from shared.gates import MARGIN, Finding, Verdict, admits, judge
+from shared.inference.artifact import Artifact, ArtifactError, copy_artifact, digest_manifest, verify
+from shared.inference.heldout import HeldOutError, HeldOutSet, heldout_folder, read_heldout
+from shared.inference.manifest import SIGNATURE
+from shared.inference.signature import SignatureError, SignatureSettings, check_signature
+
+# What is recorded as the action: a candidate took over, or an older version was brought back.
+PROMOTION, ROLLED_BACK = "promote", "rollback"
+# How far a measured metric may be off the one that artifact.json states of the same items: labels that tie.
+_CLAIM = 0.005
+
+
+class Watcher:
+    """Told of each step; this one tells nobody."""
+
+    def note(self, line: str) -> None:
+        """A step begins."""
+
+    def begin(self, label: str, items: int) -> None:
+        """So many items are asked about."""
+
+    def advance(self, items: int) -> None:
+        """So many more were answered."""
+
+    def end(self) -> None:
+        """They are, or it failed."""
+
+
+@dataclass
+class Trial:
+    """What was found out about a candidate."""
+
+    candidate: Artifact
+    serving: Artifact | None
+    findings: list[Finding] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+    def describe(self) -> dict[str, object]:
+        """The gates and figures, for the record and for JSON."""
+        paired = None if self.comparison is None else self.comparison.paired
+        return {
+            "candidate": self.candidate.digest,
+            "serving": "" if self.serving is None else self.serving.version,
+            "gates": [
+                {"gate": each.gate, "verdict": each.verdict.value, "reason": each.reason}
+                for each in self.findings
+            ],
+            "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
+            "held_out": None if self.comparison is None else self.comparison.held_out.sha256,
+            "paired": None
+            if paired is None
+            else {
+                "items": paired.items,
+                "gained": paired.only_new,
+                "lost": paired.only_old,
+                "difference": round(paired.difference, 6),
+                "interval": [round(limit, 6) for limit in paired.interval],
+                "p": round(paired.p_value, 6),
+            },
+        }
+
+
+def try_candidate(
+    place: Place,
+    candidate: Artifact,
+    trust: SignatureSettings,
+    watcher: Watcher,
+    *,
+    margin: float = MARGIN,
+    rollback: bool = False,
+) -> Trial:
+    """Put a candidate through every gate. What is not whole, or not to be trusted, is not run.
+
+    `rollback`: it was let in before, and is wanted back for what its successor did: only that it is whole, trusted and
+    answers as it did is asked.
+
+    Raises:
+        CommandError: the gates cannot be asked: a replica does not start, the held-out items or the catalogue are damaged.
+    """
+    trial = Trial(candidate, find_serving(place))
+    watcher.note(f"checking the files of {describe(candidate)}")
+    trial.findings += [_judge_files(candidate), _judge_signature(place, candidate, trust)]
+    if not admits(trial.findings):
+        return trial
+    held_out = None if rollback else read_items(place)
+    watcher.note(f"loading {describe(candidate)} into a replica of its own")
+    try:
+        answers = _answer(candidate, held_out, watcher)
+    except NotServedError as error:
+        trial.findings.append(Finding("golden answers", Verdict.FAILED, str(error)))
+        return trial
+    trial.findings.append(Finding("golden answers", Verdict.PASSED, "a replica serves it"))
+    if rollback:
+        return trial
+    trial.metrics = {name: metric.value for name, metric in candidate.manifest.quality.metrics.items()}
+    stated = candidate.manifest.quality.held_out
+    if held_out is not None and answers is not None:
+        measured = answers.measure(held_out)
+        if stated is not None and stated.sha256 == held_out.sha256:
+            trial.findings += _judge_claims(trial.metrics, measured)
+        if stated is None or stated.sha256 == held_out.sha256:
+            trial.metrics |= measured
+        if trial.serving is not None:
+            trial.comparison = _compare(trial.serving, held_out, answers, watcher)
+    entry = find_entry(place)
+    try:
+        bounds = gather_bounds(candidate, trial.serving, None if entry is None else entry.fields)
+    except ValueError as error:
+        raise CommandError(f"the catalogue's entry of {place.public_name}: {error}") from error
+    paired = None if trial.comparison is None else trial.comparison.paired
+    trial.findings += judge(trial.metrics, bounds, paired, margin=margin)
+    if trial.serving is None:
+        reason = "nothing serves yet that it could be worse than"
+        trial.findings.append(Finding("not worse", Verdict.PASSED, reason))
+    elif trial.comparison is None:
+        where = heldout_folder(place.state, place.service, place.name)
+        reason = f"there are no held-out items to compare it on with version {trial.serving.version}: {where} is missing"
+        if held_out is not None:
+            reason = f"version {trial.serving.version} could not be compared with it"
+        trial.findings.append(Finding("not worse", Verdict.UNDECIDED, reason))
+    return trial
+
+
+def promote(
+    place: Place,
+    candidate: Artifact,
+    trust: SignatureSettings,
+    watcher: Watcher,
+    *,
+    origin: str,
+    action: str,
+    margin: float = MARGIN,
+    accept_undecided: bool = False,
+    refresh: Callable[[], Place],
+) -> tuple[Trial, str]:
+    """Try a candidate and, if it is let in, make it the next version. Gives the trial and the version, "" if it was refused.
+
+    One at a time for each model; `refresh` looks at the versions on disk again once it is this one's turn.
+
+    Raises:
+        CommandError: see `try_candidate`; or nothing can be written.
+        KeyFileError: this machine's signing key cannot be used.
+    """
+    waiting = f"{place.public_name}: waiting for another promotion"
+    with exclusive(place.models / f".{place.name}.promotion.lock", waiting=lambda: watcher.note(waiting)):
+        history = History(place.state, place.service, place.name)
+        place = refresh()
+        history.settle(place.models / place.name)
+        trial = try_candidate(place, candidate, trust, watcher, margin=margin, rollback=action == ROLLED_BACK)
+        said = {
+            "id": uuid4().hex,
+            "action": action,
+            "model": place.public_name,
+            "from": origin,
+            **trial.describe(),
+        }
+        if not admits(trial.findings, accept_undecided=accept_undecided):
+            history.add(REFUSED, said)
+            return trial, ""
+        signer = own_signer(place.state)
+        with exclusive(place.models / f".{place.name}.lock"):
+            # A pull may have added one meanwhile.
+            place = refresh()
+            entry = find_entry(place)
+            version = next_version(place.versions, None if entry is None else entry.version)
+            digest = digest_manifest({**_read_document(candidate), "version": version})
+            said |= {"version": version, "digest": digest, "accepted_undecided": accept_undecided}
+            history.add(BEGUN, said)
+            watcher.note(f"copying it as version {version}")
+            try:
+                made = copy_artifact(candidate, place.models, version=version, sign=signer.sign)
+            except ArtifactError as error:
+                raise CommandError(f"{place.public_name}: {error}") from error
+        assert made.digest == digest, "what was recorded is what was written"
+        history.add(PROMOTED, said)
+        return trial, version
+
+
+def compare(place: Place, old: Artifact, new: Artifact, held_out: HeldOutSet, watcher: Watcher) -> Comparison:
+    """Two versions on the same items, each served by a replica of its own.
+
+    Raises:
+        CommandError: one of them does not serve.
+    """
+    try:
+        answers = _answer(new, held_out, watcher)
+    except NotServedError as error:
+        raise CommandError(f"{describe(new)} does not serve: {error}") from error
+    assert answers is not None
+    made = _compare(old, held_out, answers, watcher)
+    if made is None:
+        raise CommandError(f"{describe(old)} does not serve")
+    return made
+
+
+def read_items(place: Place) -> HeldOutSet | None:
+    """The held-out items of a model, None if it has none.
+
+    Raises:
+        CommandError: they cannot be used.
+    """
+    folder = heldout_folder(place.state, place.service, place.name)
+    if not folder.exists():
+        return None
+    try:
+        held_out = read_heldout(folder)
+    except HeldOutError as error:
+        raise CommandError(str(error)) from error
+    if held_out.service != place.service:
+        raise CommandError(f"{folder}: expected items for {place.service}, got some for {held_out.service}")
+    return held_out
+
+
+def describe(artifact: Artifact) -> str:
+    """How a user names a version."""
+    return f"{artifact.service}/{artifact.name} {artifact.version}"
+
+
+def _judge_files(candidate: Artifact) -> Finding:
+    try:
+        verify(candidate)
+    except ArtifactError as error:
+        return Finding("digests", Verdict.FAILED, str(error))
+    return Finding(
+        "digests", Verdict.PASSED, f"{len(candidate.manifest.files)} files are as artifact.json says"
+    )
+
+
+def _judge_signature(place: Place, candidate: Artifact, trust: SignatureSettings) -> Finding:
+    installed = candidate.folder.parent == place.models / place.name
+    if not installed and not (candidate.folder / SIGNATURE).exists():
+        # Fresh from training: whoever promotes it answers for it, and signs.
+        return Finding("signature", Verdict.PASSED, "it is not signed yet; promoting signs it")
+    try:
+        key_id = check_signature(candidate, trust)
+    except SignatureError as error:
+        return Finding("signature", Verdict.FAILED, str(error))
+    return Finding("signature", Verdict.PASSED, f"signed by {key_id or 'nobody, and nobody need'}")
+
+
+def _judge_claims(stated: dict[str, float], measured: dict[str, float]) -> list[Finding]:
+    """Whether artifact.json tells the truth of the very items that were asked about just now."""
+    findings = []
+    for name in sorted(stated.keys() & measured.keys()):
+        seen = f"artifact.json states {name} {stated[name]:.4f}, asked anew on the same items it is {measured[name]:.4f}"
+        holds = abs(stated[name] - measured[name]) <= _CLAIM
+        findings.append(Finding(f"stated {name}", Verdict.PASSED if holds else Verdict.FAILED, seen))
+    return findings
+
+
+def _answer(artifact: Artifact, held_out: HeldOutSet | None, watcher: Watcher) -> Answers | None:
+    with on_trial(artifact) as channel:
+        if held_out is None:
+            return None
+        watcher.begin(f"asking {describe(artifact)}", len(held_out.items))
+        try:
+            labels = ask(channel, artifact.name, held_out, watcher.advance)
+        finally:
+            watcher.end()
+    return Answers(artifact.version, tuple(labels))
+
+
+def _compare(old: Artifact, held_out: HeldOutSet, new: Answers, watcher: Watcher) -> Comparison | None:
+    """None where the old version does not serve, so that it cannot be compared with."""
+    try:
+        answers = _answer(old, held_out, watcher)
+    except NotServedError as error:
+        watcher.note(f"{describe(old)} does not serve: {error}")
+        return None
+    assert answers is not None
+    return Comparison(held_out, answers, new)
+
+
+def _read_document(artifact: Artifact) -> dict[str, object]:
+    document: dict[str, object] = json.loads(artifact.content)
+    return document
