@@ -21,11 +21,14 @@ from shared.errors import InvalidArgument
 from shared.inference.executor import run_in_executor
 from shared.inference.explanation.explaining import count_parts, explain
 from shared.inference.explanation.masks import Kept
-from shared.inference.explanation.probe import Probe, Row
+from shared.inference.explanation.probe import Probe, Row, check_time
 from shared.inference.model import Model
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import current_deadline
+
+# For messages.
+_WORK = "explaining the texts"
 
 
 class ExplainText:
@@ -47,9 +50,11 @@ class ExplainText:
         whole = watch.item()
         with whole.preprocessing():
             readings = await read_all(request.texts, scorer.reader, self._bounds, deadline)
+        good = [reading for reading in readings if isinstance(reading, Reading)]
+        check_time(model, [reading.row for reading in good], runs, deadline, _WORK)
         results = []
         # One after the other: side by side they would wait as long, and each would hold its variants meanwhile.
-        left = sum(isinstance(reading, Reading) for reading in readings)
+        left = len(good)
         for text, reading in zip(request.texts, readings, strict=True):
             if isinstance(reading, InvalidArgument):
                 results.append(pb.ExplainTextResult(status=reading.to_status()))
@@ -94,7 +99,7 @@ class ExplainText:
             pick,
             item,
             deadline,
-            what="explaining the texts",
+            what=_WORK,
             later_runs=later_runs,
         )
         found = await explain(probe, len(stretches), runs, score)

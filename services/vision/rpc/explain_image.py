@@ -3,7 +3,7 @@
 Not here: which cells each run covers, what the scores say of them (`shared.inference.explanation`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from services.vision import validation
-from services.vision.decode import decode
+from services.vision.decode import Picture, decode
 from services.vision.limits import ExplainBounds
 from services.vision.pipeline import cells, classification
 from services.vision.pipeline.cells import Grid, Pixels, lay_grid
@@ -25,7 +25,7 @@ from shared.errors import InvalidArgument, let_go
 from shared.inference.executor import run_in_executor
 from shared.inference.explanation.explaining import count_parts, explain
 from shared.inference.explanation.masks import Kept
-from shared.inference.explanation.probe import Probe, Row
+from shared.inference.explanation.probe import Probe, Row, check_time
 from shared.inference.model import Model
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
@@ -33,23 +33,21 @@ from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import current_deadline
 
-# Of a long picture of which the model looks at the middle only, most cells would be wasted: then they are made smaller.
-_MOST_CELLS = 1024
+# For messages.
+_WORK = "explaining the images"
+# The share of cells in which the model looks at something, below which they are made smaller; and how many times as many.
+_MUCH, _MOST = 0.8, 4
 
 
 @dataclass(frozen=True)
 class Subject:
     """One picture as it is explained."""
 
-    tensor: Floats  # the model's input, as ClassifyImage makes it
     pixels: Pixels  # at the size to which the model shrinks it
     ground: NDArray[np.uint8]
     grid: Grid
     map: NDArray[np.intp]
-    # Numbers of the cells in which the model looks at something: covering one changes its input.
-    seen: NDArray[np.intp]
-    width: int
-    height: int
+    seen: NDArray[np.intp]  # numbers of the cells in which the model looks at something
 
     def make(self, preparation: Preparation, kept: Kept) -> list[Row]:
         """The model's input for each mask [runs, seen cells]; for a thread."""
@@ -57,8 +55,18 @@ class Subject:
         for row in kept:
             every = np.ones(self.grid.count, np.bool_)
             every[self.seen] = row
-            rows.append({"image": _prepare(preparation, self, every)})
+            rows.append({"image": self.prepare(preparation, every)})
         return rows
+
+    def prepare(self, preparation: Preparation, kept: NDArray[np.bool_]) -> Floats:
+        """The model's input with the cells [cells] that are kept; zeros where nothing is left to work on."""
+        covered = Image.fromarray(cells.cover(self.pixels, self.ground, self.map, kept))
+        try:
+            return preparation.prepare(covered, "images")
+        except InvalidArgument as error:
+            let_go(error)
+            # Of the size that any picture gets.
+            return np.zeros_like(preparation.prepare(Image.fromarray(self.pixels), "images"))
 
 
 class ExplainImage:
@@ -105,14 +113,15 @@ class ExplainImage:
     ) -> pb.ExplainImageResult:
         deadline = current_deadline()
         field = f"images[{number}].content"
+        preparation = classifier.preparation
         with item.preprocessing():
             validation.check_content(content, field, self._bounds)
-            subject = await run_in_executor(
-                open_subject, content, field, self._bounds.max_pixels, classifier.preparation, runs
+            picture = await run_in_executor(
+                decode, content, field=field, max_pixels=self._bounds.max_pixels, fit=preparation.fit
             )
-        answer = await model.infer(
-            {"image": subject.tensor}, outputs=("logits",), deadline=deadline, priority=Priority.BATCH
-        )
+            whole: Row = {"image": await run_in_executor(preparation.prepare, picture.image, field)}
+        check_time(model, [whole], runs + later_runs, deadline, _WORK)
+        answer = await model.infer(whole, outputs=("logits",), deadline=deadline, priority=Priority.BATCH)
         item.add(answer)
         scores = classification.softmax(answer.outputs["logits"][0])
         # Several classes may have one name: then the one that the model means.
@@ -122,14 +131,16 @@ class ExplainImage:
         def pick(row: Floats) -> float:
             return float(classification.softmax(row)[index])
 
+        with item.preprocessing():
+            subject = await run_in_executor(divide, picture, preparation, count_parts(runs))
         probe = Probe(
             model,
             "logits",
-            partial(subject.make, classifier.preparation),
+            partial(subject.make, preparation),
             pick,
             item,
             deadline,
-            what="explaining the images",
+            what=_WORK,
             later_runs=later_runs,
         )
         found = await explain(probe, len(subject.seen), runs, score)
@@ -139,8 +150,8 @@ class ExplainImage:
             heat_map = await run_in_executor(
                 render_heat_map,
                 Image.fromarray(subject.pixels),
-                subject.width,
-                subject.height,
+                picture.width,
+                picture.height,
                 attributions.reshape(subject.grid.rows, subject.grid.columns),
             )
         return pb.ExplainImageResult(
@@ -156,55 +167,36 @@ class ExplainImage:
         )
 
 
-def open_subject(content: bytes, field: str, max_pixels: int, preparation: Preparation, runs: int) -> Subject:
-    """Decode a picture, lay a grid over it and find out where the model looks; for a thread. Raises InvalidArgument."""
-    picture = decode(content, field=field, max_pixels=max_pixels, fit=preparation.fit)
-    tensor = preparation.prepare(picture.image, field)
+def divide(picture: Picture, preparation: Preparation, parts: int) -> Subject:
+    """Lay a grid over a picture, of about so many cells where the model looks; for a thread."""
     small = picture.image
     size = preparation.fit(picture.width, picture.height)
     if size[0] < small.width:
         small = small.resize(size, Image.Resampling.BICUBIC)
     pixels = np.asarray(small)
     height, width = pixels.shape[:2]
-    wanted = count_parts(runs)
-    grid = lay_grid(width, height, wanted)
-    subject = _lay(preparation, tensor, pixels, grid, (picture.width, picture.height))
-    if 0 < len(subject.seen) < 0.8 * grid.count:
-        finer = lay_grid(
-            width, height, min(round(wanted * grid.count / len(subject.seen)), _MOST_CELLS, 4 * wanted)
-        )
-        subject = _lay(preparation, tensor, pixels, finer, (picture.width, picture.height))
+    subject = _lay(preparation, pixels, lay_grid(width, height, parts))
+    if 0 < len(subject.seen) < _MUCH * subject.grid.count:
+        # Of a long picture of which the model looks at the middle only, most cells would be wasted.
+        share = len(subject.seen) / subject.grid.count
+        subject = _lay(preparation, pixels, lay_grid(width, height, min(round(parts / share), _MOST * parts)))
     return subject
 
 
-def _lay(
-    preparation: Preparation, tensor: Floats, pixels: Pixels, grid: Grid, size: tuple[int, int]
-) -> Subject:
-    """The picture under a grid, with the cells that the model sees."""
+def _lay(preparation: Preparation, pixels: Pixels, grid: Grid) -> Subject:
+    """The picture under a grid, with the cells that the model sees: those in rows and columns that it looks at."""
     height, width = pixels.shape[:2]
     everywhere = np.arange(grid.count)
-    whole = Subject(
-        tensor, pixels, cells.find_ground(pixels), grid, grid.map_pixels(height, width), everywhere, *size
-    )
-    plain = _prepare(preparation, whole, np.ones(grid.count, np.bool_))
-    seen = [
-        cell
-        for cell in everywhere
-        if not np.array_equal(_prepare(preparation, whole, everywhere != cell), plain)
-    ]
-    return Subject(
-        tensor, pixels, whole.ground, grid, whole.map, np.array(seen, np.intp), whole.width, whole.height
-    )
+    whole = Subject(pixels, cells.find_ground(pixels), grid, grid.map_pixels(height, width), everywhere)
+    plain = whole.prepare(preparation, np.ones(grid.count, np.bool_))
 
+    def looks(covered: NDArray[np.intp]) -> bool:
+        return not np.array_equal(whole.prepare(preparation, ~np.isin(everywhere, covered)), plain)
 
-def _prepare(preparation: Preparation, subject: Subject, kept: NDArray[np.bool_]) -> Floats:
-    covered = Image.fromarray(cells.cover(subject.pixels, subject.ground, subject.map, kept))
-    try:
-        return preparation.prepare(covered, "images")
-    except InvalidArgument as error:
-        # Nothing is left of it that the model could work on: it sees nothing.
-        let_go(error)
-        return np.zeros_like(subject.tensor)
+    table = everywhere.reshape(grid.rows, grid.columns)
+    rows = [row for row in range(grid.rows) if looks(table[row])]
+    columns = [column for column in range(grid.columns) if looks(table[:, column])]
+    return replace(whole, seen=table[np.ix_(rows, columns)].ravel())
 
 
 def _refuse(status: status_pb2.Status) -> pb.ExplainImageResult:

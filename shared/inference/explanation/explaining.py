@@ -42,7 +42,7 @@ def choose_runs(asked: int, most: int) -> int:
 
 
 def count_parts(runs: int) -> int:
-    """Into how many parts an input is best cut for so many runs: each is left out alone once, and in as many others."""
+    """Into how many parts an input may be cut for so many runs: half as many, of more too little would be known of each."""
     return max((runs - _WHOLE_AND_NONE) // 2, 1)
 
 

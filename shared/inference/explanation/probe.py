@@ -59,12 +59,12 @@ class Probe:
         begun_s = time.monotonic()
         for start in range(0, len(kept), _WINDOW):
             left = len(kept) - start + self.later_runs
-            # By what this explanation's runs have taken so far; the first ones by what the batcher expects.
+            # By what this explanation's runs have taken so far, and by what the batcher expects of such runs.
             seen_s = (time.monotonic() - begun_s) / start * left if start else 0.0
-            self._check(seen_s)
+            _refuse_late(self.deadline, seen_s, self.what)
             with self.watch.preprocessing():
                 rows = await run_in_executor(self.make, kept[start : start + _WINDOW])
-            self._check(_expect_s(graph, rows, left))
+            check_time(self.model, rows, left / len(rows), self.deadline, self.what)
             scores[start : start + _WINDOW] = await self._run_window(graph, rows)
             self.run_count += len(rows)
         return scores
@@ -84,21 +84,25 @@ class Probe:
             first = failures.exceptions[0]
             if isinstance(first, ResourceExhausted):
                 # Refused for runs of its own before it, coming back does not help.
-                self._check(_expect_s(graph, rows, len(rows)))
+                check_time(self.model, rows, 1.0, self.deadline, self.what)
             raise first from None
         return [task.result() for task in tasks]
 
-    def _check(self, needed_s: float) -> None:
-        left_s = self.deadline.remaining_s()
-        if left_s < needed_s or left_s <= 0:
-            raise DeadlineExceeded(self.what, left_s=max(left_s, 0.0), needed_s=needed_s)
 
+def check_time(model: Model, rows: Sequence[Row], times: float, deadline: Deadline, what: str) -> None:
+    """Refuse work for which the time does not suffice: so many `times` each of `rows`, what waits before them included.
 
-def _expect_s(graph: ServedGraph, rows: Sequence[Row], runs: int) -> float:
-    """How long `runs` such runs are expected to take, what waits before them included."""
-    if not rows:
-        return 0.0
+    Raises:
+        DeadlineExceeded: it would take longer, as far as the model's runs are known.
+    """
+    graph = next(iter(model.graphs.values()))
     load = graph.batcher.load()
-    cost = sum(graph.batcher.count_cost(row) for row in rows) / len(rows)
-    expected_s = load.expected_wait_s + runs * cost * load.s_per_cost / graph.settings.instances
-    return expected_s if math.isfinite(expected_s) else 0.0
+    cost = times * sum(graph.batcher.count_cost(row) for row in rows)
+    needed_s = load.expected_wait_s + cost * load.s_per_cost / graph.settings.instances
+    _refuse_late(deadline, needed_s if math.isfinite(needed_s) else 0.0, what)
+
+
+def _refuse_late(deadline: Deadline, needed_s: float, what: str) -> None:
+    left_s = deadline.remaining_s()
+    if left_s < needed_s or left_s <= 0:
+        raise DeadlineExceeded(what, left_s=max(left_s, 0.0), needed_s=needed_s)

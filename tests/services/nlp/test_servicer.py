@@ -196,7 +196,6 @@ async def test_labels_come_back_as_they_were_written(nlp):
 @pytest.mark.parametrize(
     ("labels", "field"),
     [
-        ([], "candidate_labels"),
         (["a"], "candidate_labels"),
         (["a"] * 65, "candidate_labels"),
         (["a", "a"], "candidate_labels[1]"),

@@ -12,7 +12,7 @@ def test_every_part_is_left_out_about_equally_often(parts: int, runs: int) -> No
     assert kept.shape == (runs, parts)
     left_out = (~kept).sum(axis=0)
     assert left_out.max() - left_out.min() <= max(2, runs // 8)
-    assert 0.1 < (~kept).mean() < 0.6
+    assert 0.2 < (~kept).mean() < 0.6
 
 
 @pytest.mark.parametrize(("parts", "runs"), [(2, 3), (3, 16), (5, 20), (8, 16), (60, 126)])
@@ -25,13 +25,6 @@ def test_none_is_whole_and_none_empty(parts: int, runs: int) -> None:
 def test_of_few_parts_each_mask_comes_once() -> None:
     kept = draw_masks(4, 100)
     assert len(kept) == len(np.unique(kept, axis=0)) == 14
-
-
-@pytest.mark.parametrize(("parts", "runs", "alone"), [(20, 64, True), (32, 64, True), (33, 64, False)])
-def test_where_runs_are_enough_each_part_is_left_out_alone(parts: int, runs: int, alone: bool) -> None:
-    kept = draw_masks(parts, runs)
-    singles = kept[(~kept).sum(axis=1) == 1]
-    assert ((~singles).any(axis=0).all()) == alone
 
 
 @pytest.mark.parametrize("parts", [0, 1])
