@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.modules.batchnorm._BatchNorm,)  # GlobalBatchNorm is one, too
 _PRUNED = (nn.Linear, *_CONVOLUTIONS, nn.Embedding, nn.LSTM, nn.GRU, nn.RNN)
 
 

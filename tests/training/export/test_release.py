@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from shared.inference.artifact import read_artifact, verify
-from shared.inference.manifest import Batching, Cost, Data, Gate, Pad, Quality
+from shared.inference.manifest import Batching, Cost, Data, Gate, HeldOut, Pad, Quality
 from shared.training.card.content import Calibration, Card, Rival, Test
 from shared.training.card.files import make_files
 from shared.training.compression.pareto import Point, choose
@@ -26,7 +26,6 @@ from shared.training.evaluation.metrics import measure
 from shared.training.evaluation.paired import compare
 from shared.training.evaluation.slices import cut
 from shared.training.export import to_onnx
-from shared.training.heldout import read_heldout, write_heldout
 from shared.training.parity import check_kept, check_parity
 from shared.training.provenance import collect_made, describe_command, digest_data
 from shared.training.release import PARITY, REFERENCE, ReleaseError, draft_graph, make_golden, release
@@ -143,7 +142,10 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder=tmp_path / "held",
     )
     quality = Quality(
-        held_out=held_out, metrics=metrics.to_manifest(), gates={"accuracy": Gate(min=0.6)}, parity=parity
+        held_out=HeldOut(name="drawn", sha256="3" * 64, items=400),
+        metrics=metrics.to_manifest(),
+        gates={"accuracy": Gate(min=0.6)},
+        parity=parity,
     )
     return {
         "models": out / "artifact",
@@ -314,38 +316,3 @@ def test_the_digest_of_data_changes_with_any_byte_and_any_name(tmp_path: Path) -
     files[0].write_text("x")
     files[0].rename(tmp_path / "a" / "3.txt")
     assert digest_data("set", [tmp_path / "a" / "3.txt", files[1]], tmp_path).sha256 != first.sha256
-
-
-def test_held_out_items_come_back_and_a_changed_one_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "heldout" / "vision" / "digits"
-    items = [{"file": f"{index}.png", "label": str(index), "writer": "w"} for index in range(3)]
-    files = {f"{index}.png": bytes([index]) for index in range(3)}
-    held = write_heldout(
-        "mnist",
-        service="vision",
-        model="digits",
-        rpc="ClassifyImage",
-        items=items,
-        files=files,
-        folder=folder,
-    )
-    about, back = read_heldout(folder)
-    assert about == {**held.model_dump(), "rpc": "ClassifyImage", "service": "vision", "model": "digits"}
-    assert [item["label"] for item in back] == ["0", "1", "2"]
-    assert all((folder / item["file"]).exists() and item["writer"] == "w" for item in back)
-    write_heldout(
-        "mnist",
-        service="vision",
-        model="digits",
-        rpc="ClassifyImage",
-        items=items[:1],
-        files=files,
-        folder=folder,
-    )
-    assert read_heldout(folder)[0]["items"] == 1
-    (folder / "items.jsonl").write_text('{"label": "9"}\n')
-    with pytest.raises(ValueError, match=r"items\.jsonl: expected sha256"):
-        read_heldout(folder)
-    with pytest.raises(ValueError, match="item 0: expected 'label' and one of 'text' and 'file'"):
-        write_heldout("n", service="s", model="m", rpc="r", items=[{"label": "x"}], folder=folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["digits"]
