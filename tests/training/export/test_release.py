@@ -133,14 +133,6 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         training="None.",
     )
     text, plots = make_files(card)
-    held_out = write_heldout(
-        "drawn",
-        service="nlp",
-        model="topics",
-        rpc="ClassifyText",
-        items=[{"text": "a", "label": "topic 0"}],
-        folder=tmp_path / "held",
-    )
     quality = Quality(
         held_out=HeldOut(name="drawn", sha256="3" * 64, items=400),
         metrics=metrics.to_manifest(),
