@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from shared.settings import state_dir
+
+Number = TypeVar("Number", int, float)
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -132,11 +136,13 @@ def parse_fraction(text: str) -> float:
     return _parse(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
-def _parse(text, read, holds, expected):  # noqa: ANN001, ANN202 - generic in int and float
+def _parse(
+    text: str, read: Callable[[str], Number], holds: Callable[[Number], bool], expected: str
+) -> Number:
     try:
         value = read(text)
+        if holds(value):
+            return value
     except ValueError:
-        value = None
-    if value is None or not holds(value):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
+        pass
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")

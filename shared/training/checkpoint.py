@@ -51,7 +51,7 @@ def read(folder: Path) -> tuple[bytes, str] | None:
     Raises:
         CheckpointError: there are checkpoints, and all are damaged.
     """
-    damages = []
+    damages: list[str] = []
     for name in (LAST, BEST):
         path = folder / name
         try:

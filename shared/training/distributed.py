@@ -8,7 +8,7 @@ processes, which is right only when all have equally many items.) With one proce
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from shared.training.randomness import GlobalDropout
 from shared.training.run import Run
 
 Module = TypeVar("Module", bound=nn.Module)
+Value = TypeVar("Value")
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -104,7 +105,7 @@ def sum_over_processes(run: Run, values: Mapping[str, float]) -> dict[str, float
     return dict(zip(values, summed.tolist(), strict=True))
 
 
-def gather_rows(run: Run, indices: Sequence[NDArray[np.int64]], rows: Sequence[NDArray]) -> NDArray:
+def gather_rows(run: Run, indices: Sequence[NDArray[np.int64]], rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Brings the rows that processes have computed for their items together, in the order of the items' numbers.
 
     indices: `batch.indices` of each of this process's batches; rows: beside each, [items, …] on equal shapes but the
@@ -112,19 +113,19 @@ def gather_rows(run: Run, indices: Sequence[NDArray[np.int64]], rows: Sequence[N
     """
     numbers, values = np.concatenate(indices), np.concatenate(rows)
     if run.world > 1:
-        parts: list[tuple[NDArray, NDArray]] = [None] * run.world
+        parts: list[Any] = [None] * run.world
         torch.distributed.all_gather_object(parts, (numbers, values))
         numbers, values = (np.concatenate([part[n] for part in parts]) for n in (0, 1))
     return values[np.argsort(numbers, kind="stable")]
 
 
-def broadcast_object(run: Run, value: object) -> object:
+def broadcast_object(run: Run, value: Value) -> Value:
     """What the first process has as `value`, in all of them; plain Python values and bytes."""
     if run.world == 1:
         return value
-    holder = [value]
+    holder: list[Any] = [value]
     torch.distributed.broadcast_object_list(holder, src=0)
-    return holder[0]
+    return cast(Value, holder[0])
 
 
 def check_agreement(run: Run, model: nn.Module) -> None:

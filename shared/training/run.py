@@ -71,12 +71,12 @@ class Run:
     @property
     def seed(self) -> int:
         """Of weights, order and augmentation."""
-        return self.arguments.seed
+        return int(self.arguments.seed)
 
     @property
     def precision(self) -> str:
         """fp32, bf16 or fp16."""
-        return self.arguments.precision
+        return str(self.arguments.precision)
 
     def dataset(self, name: str) -> Path:
         """The folder of a dataset that `sensorium data pull` unpacks.
@@ -84,7 +84,7 @@ class Run:
         Raises:
             DataError: it is not there.
         """
-        folder = self.arguments.data / name
+        folder = Path(self.arguments.data) / name
         if not folder.is_dir():
             raise DataError(
                 folder,
