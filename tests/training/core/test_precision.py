@@ -74,7 +74,7 @@ def test_products_are_cast_and_weights_are_not(
         assert model.weight.dtype == torch.float32
         # The clipped gradient, not one that is still scaled up by fp16's 65,536.
         moved = torch.cat([(model.weight - before).flatten(), torch.zeros(1, device=run.device)])
-        assert 0 < float(moved.norm()) <= 0.1 * 1e-5 * 1.01
+        assert 0 < moved.norm().item() <= 0.1 * 1e-5 * 1.01
 
 
 def test_fp16_passes_over_a_step_whose_gradients_overflow(tmp_path: Path) -> None:
