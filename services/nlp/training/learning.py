@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,12 +169,20 @@ def predict(run: Run, model: NgramClassifier, part: Part) -> NDArray[np.float32]
     return gather_rows(run, indices, logits)
 
 
-def tune_and_learn(run: Run, rule: NgramRule, train: Documents) -> tuple[Learned, dict[str, Any]]:
+def tune_and_learn(
+    run: Run,
+    rule: NgramRule,
+    train: Documents,
+    divide: Callable[[Documents, float], tuple[NDArray[np.int64], NDArray[np.int64]]] | None = None,
+) -> tuple[Learned, dict[str, Any]]:
     """Learn twice: from a part, to find the temperature and what to expect, then from everything.
 
+    divide: (documents, share) -> indices of what is kept and of what is set aside; without it the last of each label.
     Returns the second network, rounded and calibrated, and what the first was worth on what was set aside.
     """
-    kept, aside = (train.take(part) for part in set_aside(train.labels, run.arguments.validation))
+    share = run.arguments.validation
+    parts = set_aside(train.labels, share) if divide is None else divide(train, share)
+    kept, aside = (train.take(part) for part in parts)
     run.say(f"tuning: {len(kept)} texts to learn from, {len(aside)} set aside")
     first = learn(_inside(run, "tuning"), rule, kept, aside)
     logits = predict(run, first.model, first.read(aside))
