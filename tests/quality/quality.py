@@ -31,6 +31,7 @@ TOPICS = (
     "compressed",
     "served",
     "distributed",
+    "explain",
 )
 REPORT = ROOT / ".bench/quality.json"
 

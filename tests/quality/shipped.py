@@ -81,7 +81,9 @@ def rebuild(shipped: Shipped, place: Place) -> Rebuilt:
     name = shipped.artifact.name
 
     def run(folder: Path) -> Mapping[str, Any]:
-        run_command(shipped.command, folder)
+        # As many threads as then: sums of another order round differently.
+        threads = shipped.artifact.manifest.made.environment.get("threads")
+        run_command(shipped.command, folder, threads=int(threads) if threads else None)
         made = sorted((folder / "artifact" / name).glob("*/artifact.json"))
         if len(made) != 1:
             raise RuntimeError(f"{shipped.title}: expected one version in {folder / 'artifact' / name}")
