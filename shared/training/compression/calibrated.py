@@ -7,9 +7,9 @@ The ranges are constants of the graph, so that an answer does not depend on its 
 batches: some hundred training items as they will be served, never held-out ones. Which processors add the products without
 saturating differs (VNNI does), so that answers differ a little from machine to machine; golden tolerances must allow it.
 
-What it is worth, measured here (VNNI, one thread): a six-layer encoder of 384 numbers ran 2.4 times as fast at 64 tokens, a
-two-layer CNN of 28 × 28 pixels .6 times as fast, for the rounding costs more than such products. Tables and recurrent weights
-stay float32: `weight_only_int8` on top makes them int8 too (the encoder 3.9 instead of 2.7 times as small).
+What it is worth, measured here (VNNI, one thread): a six-layer encoder of 384 numbers ran 2.4 times as fast at 64 tokens,
+a two-layer CNN of 28 × 28 pixels .6 times as fast, for rounding costs more than such products. Tables and recurrent
+weights stay float32: `weight_only_int8` on top makes them int8 too (the encoder 3.9 instead of 2.7 times as small).
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 Lives here: the rewriting of a graph. Not here: sums in int8 (`calibrated.py`).
 
-Each weight is q * scale with one scale for a row of an embedding, or for one output of a layer, so that large outputs do not
-coarsen small ones. In the graph that is Cast and Mul, which ONNX Runtime computes once when it opens the graph: a run then
-costs what it cost in float32. (DequantizeLinear, the other way to write it, is kept for fusing and is computed anew in every
-run; MatMulNBits, ONNX Runtime's own, ran .5 to 1 times as fast as float32 on the encoder that `calibrated.py` speaks of, and is
-no operator of ONNX.) Rows of an embedding are looked up in int8 and scaled afterwards, so that the table stays small in memory too.
+Each weight is q * scale with one scale for a row of an embedding, or for one output of a layer, so that large outputs do
+not coarsen small ones. In the graph that is Cast and Mul, which ONNX Runtime computes once when it opens the graph: a run
+then costs what it cost in float32. (DequantizeLinear, the other way to write it, is kept for fusing and is computed anew in
+every run; MatMulNBits is no operator of ONNX, and ran .5 to 1 times as fast as float32 on the encoder that `calibrated.py`
+speaks of.) Rows of an embedding are looked up in int8 and scaled afterwards: the table stays small in memory too.
 """
 
 from __future__ import annotations
