@@ -17,6 +17,8 @@ _FRAME = 80  # 10 ms
 _KEEP = 240  # 30 ms of what stands around the sound: a plosive begins before it is loud
 # Quieter than this, -80 dB of full scale, is no sound: 16-bit rounding noise is -98 dB, a quiet room -60.
 _NO_SOUND = 1e-4
+# Power of a pause beside that of the loudest window.
+_PAUSE = 1e-3
 
 
 def to_8k(samples: Samples, rate_hz: int) -> Samples:
@@ -54,11 +56,17 @@ def place(samples: Samples, length: int, level: float) -> Samples:
 
 
 def windows(samples: Samples, length: int, hop: int, level: float) -> list[Samples]:
-    """Cut [T] into windows [length], `hop` apart, the last one ending with the clip; each at the same level."""
+    """Cut [T] into windows [length], `hop` apart, the last one ending with the clip; each at the same level.
+
+    Pauses, windows 30 dB quieter than the loudest, are left out: brought to that level they would be noise.
+    """
     if len(samples) <= length:
         return [place(samples, length, level)]
     starts: Sequence[int] = [*range(0, len(samples) - length, hop), len(samples) - length]
-    return [_level(samples[start : start + length], level) for start in starts]
+    found = [samples[start : start + length] for start in starts]
+    power = [float(np.mean(np.square(window, dtype=np.float64))) for window in found]
+    least = max(power) * _PAUSE
+    return [_level(window, level) for window, own in zip(found, power, strict=True) if own >= least]
 
 
 def _power(samples: Samples) -> NDArray[np.float64]:

@@ -63,10 +63,44 @@ class CommandAugmentation:
         return cut(pool[int(rng.integers(len(pool)))], length, rng)
 
 
-def cut(samples: Samples, length: int, rng: np.random.Generator) -> Samples:
-    """A piece [length] of [T] from anywhere; a shorter clip is repeated."""
-    if len(samples) < length:
+@dataclass(frozen=True)
+class SoundAugmentation:
+    """A piece [T] of speech, music or noise to a window [length]; little is done, as a kind of sound is easily changed."""
+
+    length: int
+    level: float
+    speed: float = 0.15
+    reverberation: float = 0.3
+    noise: float = 0.5
+    telephone: float = 0.3
+    colour: float = 0.4
+
+    def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """Change a piece; the same generator gives the same change."""
+        samples = waveform.change_speed(samples, float(np.exp(rng.uniform(-self.speed, self.speed))))
+        samples = cut(samples, self.length, rng, repeat=False)
+        if rng.random() < self.reverberation:
+            decay_s, direct_db = float(rng.uniform(0.08, 0.7)), float(rng.uniform(0, 15))
+            samples = waveform.reverberate(samples, rng, decay_s=decay_s, direct_db=direct_db)
+        if rng.random() < self.colour:
+            samples = waveform.tilt(samples, rng)
+        if rng.random() < self.noise:
+            # What stands out stays what it is: noise 8 dB below and more.
+            samples = waveform.add_noise(samples, synthesise(self.length, rng), float(rng.uniform(8, 40)))
+        if rng.random() < self.telephone:
+            samples = waveform.telephone(samples, rng)
+        return place(samples, self.length, self.level)
+
+
+def cut(samples: Samples, length: int, rng: np.random.Generator, *, repeat: bool = True) -> Samples:
+    """A piece [length] of [T] from anywhere; a shorter clip is repeated, or stands somewhere in silence."""
+    if len(samples) < length and repeat:
         samples = np.tile(samples, -(-length // max(1, len(samples))))
+    if len(samples) < length:
+        around = np.zeros(length, np.float32)
+        start = int(rng.integers(0, length - len(samples) + 1))
+        around[start : start + len(samples)] = samples
+        return around
     start = int(rng.integers(0, len(samples) - length + 1))
     return samples[start : start + length]
 

@@ -26,18 +26,15 @@ class Clip:
     real: bool = True
 
 
-def read_clip(path: Path, *, raw_rate_hz: int | None = None) -> Samples:
-    """Decode a file to mono samples [T] at 8 kHz; `raw_rate_hz` for headerless 16-bit samples.
+def read_clip(path: Path) -> Samples:
+    """Decode a file to mono samples [T] at 8 kHz.
 
     Raises:
         DataError: the file is not there, not audio, empty or not finite.
     """
     try:
-        if raw_rate_hz is not None:
-            samples, rate_hz = np.fromfile(path, "<i2").astype(np.float32) / 32768, raw_rate_hz
-        else:
-            samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-            samples = samples.mean(axis=1)
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        samples = samples.mean(axis=1)
     except (soundfile.LibsndfileError, OSError) as error:
         raise DataError(
             path,

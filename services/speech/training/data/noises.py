@@ -66,7 +66,8 @@ def read_desktop(data: Path) -> list[Clip]:
     clips = [
         Clip(read_clip(path), NOISE, path.stem, "freedesktop-sounds", path.stem)
         for path in sorted(folder.rglob("*.oga"))
-        if path.is_file()
+        # A voice says the names of the channels; links are other names of the same sounds.
+        if path.is_file() and not path.is_symlink() and not path.name.startswith("audio-channel-")
     ]
     advice = "run `sensorium data pull freedesktop-sounds`"
     require(clips, folder, "the sounds of the freedesktop theme", advice, labels=1)

@@ -26,7 +26,7 @@ class LogMel(nn.Module):
     """
 
     def __init__(
-        self, bands: int = 40, low_hz: float = 60.0, high_hz: float = 3_900.0, centre: bool = True
+        self, bands: int = 40, low_hz: float = 60.0, high_hz: float = 3_600.0, centre: bool = True
     ) -> None:
         super().__init__()
         self.centre = centre
