@@ -11,6 +11,7 @@ import typer
 from cli.failure import CommandError
 from cli.options import Json, StateDir, state_folder
 from cli.output import print_json
+from shared.files import write_atomically
 
 app = typer.Typer(help="Make and inspect tokens.", no_args_is_help=True)
 
@@ -58,6 +59,29 @@ def create(
     except ValueError as error:
         raise CommandError(str(error), exit_code=2) from error
     print(text)
+
+
+@app.command()
+def keys(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead of printing it.")
+    ] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Print the public keys (a JWK set) by which a gateway knows tokens made here. The signing key is made on first use."""
+    from cli.up.token_file import keys_folder
+    from gateway.identity.key import PUBLIC_NAME, load_or_create, read_public_set
+
+    folder = keys_folder(state_folder(state_dir))
+    load_or_create(folder)
+    text = read_public_set(folder / PUBLIC_NAME)
+    if out is None:
+        print(text)
+        return
+    try:
+        write_atomically(out, f"{text}\n", mode=0o644)
+    except OSError as error:
+        raise CommandError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 @app.command()

@@ -3,7 +3,8 @@
 # image for each digest of the catalogues. Build from the root of the checkout:
 #   docker build -f deploy/docker/tools.Dockerfile --target tools -t sensorium/tools:0.1.0 .
 #   docker build -f deploy/docker/tools.Dockerfile --target models -t sensorium/models:0.1.0 .
-# A cluster mounts `models` as an image volume, or runs it as an init container: pods need no package registry.
+# The key that signed the weights is thrown away with the stage that made them; its public half, `trusted.jwks.json`, is beside
+# them. A cluster mounts `models` as an image volume, or runs it as an init container: pods need no package registry.
 
 FROM debian:12-slim AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
@@ -30,7 +31,9 @@ FROM build AS weights
 # Which models go in: all, or those named, e.g. --build-arg MODELS="nlp speech/moonshine-tiny-en".
 ARG MODELS=""
 # hadolint ignore=SC2086
-RUN .venv/bin/sensorium models pull --state-dir /state ${MODELS} && chmod -R a+rX /state/models
+RUN .venv/bin/sensorium models pull --state-dir /state ${MODELS} \
+ && cp /state/keys/artifacts/jwks.json /state/models/trusted.jwks.json \
+ && chmod -R a+rX /state/models
 
 FROM debian:12-slim AS models
 ARG VERSION=0.1.0
