@@ -9,6 +9,7 @@ Lives here: adding the change to the weights, rounding, the constants. Not here:
     sentiment.made.json     by which command, from which data, and what was measured
 """
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,12 +41,21 @@ def build(members: Mapping[str, bytes]) -> Draft:
     Raises:
         ValueError: the weights are not the published ones.
     """
-    weights = merge(read_published(members[WEIGHTS_MEMBER]), read_adapter())
-    made = json.loads(_beside("made.json").read_bytes())
+    return build_from(members, Path(__file__).parent)
+
+
+def build_from(members: Mapping[str, bytes], folder: Path) -> Draft:
+    """The same with the files `sentiment.*` of another folder, where a training left them."""
+
+    def read(suffix: str) -> bytes:
+        return (folder / f"sentiment.{suffix}").read_bytes()
+
+    weights = merge(read_published(members[WEIGHTS_MEMBER]), _read_arrays(read("adapter.npz")))
+    made = json.loads(read("made.json"))
     return Draft(
         graphs={
             "model": GraphDraft(
-                content=fill_graph(_beside("graph.onnx").read_bytes(), lay_out(weights)),
+                content=fill_graph(read("graph.onnx"), lay_out(weights)),
                 file="model.onnx",
                 inputs=(Tensor("input_ids", "INT64", (-1, -1)), Tensor("attention_mask", "INT64", (-1, -1))),
                 outputs=(Tensor("logits", "FP32", (-1, len(LABELS))),),
@@ -66,7 +76,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
             "script": "Latin",
         },
         preprocessing="text-wordpiece-uncased/1",
-        golden=_read("golden.npz"),
+        golden=_read_arrays(read("golden.npz")),
         golden_made_by="PyTorch, MiniLM with merged and rounded weights",
         tolerance={
             "CPUExecutionProvider": {"rtol": 1e-3, "atol": 1e-3},
@@ -75,7 +85,7 @@ def build(members: Mapping[str, bytes]) -> Draft:
         },
         assets={
             "tokenizer": ("tokenizer.json", members[TOKENIZER_MEMBER]),
-            **{name: (f"{name}.png", _beside(f"{name}.png").read_bytes()) for name in PLOTS},
+            **{name: (f"{name}.png", read(f"{name}.png")) for name in PLOTS},
         },
         made=Made.model_validate(made["made"]),
         quality=Quality.model_validate(made["quality"]),
@@ -96,24 +106,22 @@ def read_published(content: bytes) -> Weights:
     }
 
 
-def read_adapter() -> Weights:
-    """What training learned: `<layer>.down` [rank, in] and `<layer>.up` [out, rank], `head.weight` and `head.bias`."""
-    return {name: value.astype(np.float32) for name, value in _read("adapter.npz").items()}
-
-
-def merge(published: Weights, adapter: Weights) -> Weights:
+def merge(published: Weights, adapter: Mapping[str, NDArray[np.generic]]) -> Weights:
     """MiniLM with the changes of low rank added: weight + up · down; and the last layer.
+
+    adapter: `<layer>.down` [rank, in] and `<layer>.up` [out, rank] of float16, `head.weight` and `head.bias` of float32.
 
     Raises:
         ValueError: a layer that was changed is not among the published ones, or of another shape.
     """
     merged = dict(published)
-    for name, down in adapter.items():
+    for name, value in adapter.items():
         if name.startswith("head."):
-            merged[name] = down
+            merged[name] = value.astype(np.float32)
         elif name.endswith(".down"):
             layer = name.removesuffix(".down")
-            weight, up = f"{layer}.weight", adapter[f"{layer}.up"]
+            weight = f"{layer}.weight"
+            down, up = value.astype(np.float32), adapter[f"{layer}.up"].astype(np.float32)
             if weight not in published or published[weight].shape != (len(up), down.shape[1]):
                 got = published[weight].shape if weight in published else None
                 raise ValueError(f"{weight}: expected shape {(len(up), down.shape[1])}, got {got}")
@@ -150,10 +158,6 @@ def name_in_graph(weight: str) -> str:
     return "embeddings.token_type" if weight == TYPES else weight
 
 
-def _beside(suffix: str) -> Path:
-    return Path(__file__).with_name(f"sentiment.{suffix}")
-
-
-def _read(suffix: str) -> dict[str, NDArray[np.generic]]:
-    with np.load(_beside(suffix), allow_pickle=False) as stored:
+def _read_arrays(content: bytes) -> dict[str, NDArray[np.generic]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

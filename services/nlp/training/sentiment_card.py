@@ -80,6 +80,18 @@ class Judged:
         """Whether the answer was right, by item."""
         return self.scores(form).argmax(1) == self.truth()
 
+    @cached_property
+    def points(self) -> list[Point]:
+        """Quality, time and bytes of each form."""
+        ids = np.full((1, 24), 2000, np.int64)  # as long as the median snippet
+        taken = measure_latency(self.forms, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        points = []
+        for form, content in self.forms.items():
+            right = self.correct(form)
+            found = wilson(int(right.sum()), len(right))
+            points.append(Point(form, found.value, found.low, found.high, taken[form], len(content)))
+        return choose(points, reference="fp32")
+
     def domain_metrics(self) -> dict[str, Metric]:
         """Accuracy by domain, as the manifest holds it."""
         found = {}
@@ -120,7 +132,7 @@ def write_card(judged: Judged, made: Made) -> tuple[str, dict[str, bytes]]:
         ),
         slices=_slices(judged),
         fairness=_fairness(judged),
-        points=_points(judged),
+        points=judged.points,
         parity=judged.parity,
         training=(
             f"the upper {arguments['tuned']} of 6 layers learned changes of rank {arguments['rank']} (LoRA), and a linear "
@@ -168,17 +180,6 @@ def _slices(judged: Judged) -> dict[str, list[Slice]]:
         "strength of the rating": cut(correct, by_length(strength, (1.0, 2.0), "from neutral")),
         "words of negation": cut(correct, denied),
     }
-
-
-def _points(judged: Judged) -> list[Point]:
-    ids = np.full((1, 24), 2000, np.int64)  # as long as the median snippet
-    taken = measure_latency(judged.forms, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    points = []
-    for form, content in judged.forms.items():
-        right = judged.correct(form)
-        found = wilson(int(right.sum()), len(right))
-        points.append(Point(form, found.value, found.low, found.high, taken[form], len(content)))
-    return choose(points, reference="fp32")
 
 
 def _fairness(judged: Judged) -> str:

