@@ -366,9 +366,7 @@ def _promote(
                 accept_undecided=accept_undecided,
                 refresh=lambda: find_place(place.public_name, state),
             )
-            if version:
-                watcher.note("waiting for the replicas that run here")
-        followers = wait_followed(state, place.service, place.name, version) if version else []
+        followers = wait_followed(state, place.service, place.name, version, watcher) if version else []
     let_in = admits(trial.findings, accept_undecided=accept_undecided)
     if json_lines:
         print_json(

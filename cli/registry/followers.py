@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from sensorium.mesh.v1 import replica_service_pb2, replica_service_pb2_grpc
 
+from cli.registry.promotion import Watcher
 from cli.up.endpoints import read_endpoints
 from cli.up.lock import find_owner
 
@@ -23,10 +24,11 @@ class Follower:
     reason: str
 
 
-def wait_followed(state: Path, service: str, model: str, version: str) -> list[Follower]:
+def wait_followed(state: Path, service: str, model: str, version: str, watcher: Watcher) -> list[Follower]:
     """Every replica of a service on this machine, once it serves a version or has refused it; none where no mesh runs."""
     if find_owner(state) is None:
         return []
+    watcher.note("waiting for the replicas that run here")
     ends_s = time.monotonic() + _FOLLOW_S
     found = {
         name: address

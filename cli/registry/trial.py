@@ -121,7 +121,8 @@ def ask(
     except grpc.RpcError as error:
         raise TrialError(f"{name}: {held_out.rpc} failed: {error.code().name}: {error.details()}") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        # What is still under way after a Ctrl-C ends with the channel.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _link(artifact: Artifact, folder: Path) -> None:
