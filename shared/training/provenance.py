@@ -13,7 +13,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def collect_made(
     }
     return Made(
         command=describe_command(module, parser, arguments),
-        commit=read_commit(ROOT),
+        commit=read_commit(ROOT, _find_sources(module)),
         seed=getattr(arguments, "seed", None),
         arguments=json.loads(json.dumps(said, default=str)),
         environment=describe_environment(),
@@ -91,8 +91,15 @@ def digest_data(name: str, files: Iterable[Path], root: Path) -> Data:
     return Data(name=name, sha256=digest.hexdigest())
 
 
-def read_commit(root: Path) -> str:
-    """The commit of the checkout, with `+changed` where tracked files differ from it; empty outside a checkout."""
+def _find_sources(module: str) -> list[str]:
+    """What a training script's result depends on: `services.nlp.training.train_topics` reads no other service."""
+    parts = module.split(".")
+    service = "/".join(parts[:2]) if parts[0] == "services" else "services"
+    return ["shared/training", "shared/inference", f"{service}/training", f"{service}/pipeline"]
+
+
+def read_commit(root: Path, sources: Sequence[str] = ()) -> str:
+    """The commit of the checkout, with `+changed` where files below `sources` differ from it; empty outside a checkout."""
 
     def ask(*words: str) -> str:
         done = subprocess.run(
@@ -101,7 +108,7 @@ def read_commit(root: Path) -> str:
         return done.stdout.strip()
 
     try:
-        return ask("rev-parse", "HEAD") + ("+changed" if ask("status", "--porcelain", "-uno") else "")
+        return ask("rev-parse", "HEAD") + ("+changed" if ask("status", "--porcelain", "--", *sources) else "")
     except (OSError, subprocess.SubprocessError):
         return ""  # an image has the code without its history
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from shared.training.evaluation.paired import compare
 from shared.training.evaluation.slices import cut
 from shared.training.export import to_onnx
 from shared.training.parity import check_kept, check_parity
-from shared.training.provenance import collect_made, describe_command, digest_data
+from shared.training.provenance import collect_made, describe_command, digest_data, read_commit
 from shared.training.release import PARITY, REFERENCE, ReleaseError, draft_graph, make_golden, release
 from tests.training.export.networks import CASES, GRAMS, LABELS, draw_grams, make
 
@@ -308,3 +309,27 @@ def test_the_digest_of_data_changes_with_any_byte_and_any_name(tmp_path: Path) -
     files[0].write_text("x")
     files[0].rename(tmp_path / "a" / "3.txt")
     assert digest_data("set", [tmp_path / "a" / "3.txt", files[1]], tmp_path).sha256 != first.sha256
+
+
+def test_the_commit_says_whether_the_files_that_matter_differ_from_it(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        settings = ["-c", "user.name=n", "-c", "user.email=e@e"]
+        done = subprocess.run(
+            ["git", *settings, *words], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=30
+        )
+        return done.stdout.strip()
+
+    assert read_commit(tmp_path) == ""
+    git("init", "-q")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD")
+    assert read_commit(tmp_path, ["a"]) == head
+    (tmp_path / "b" / "file").write_text("y")
+    assert read_commit(tmp_path, ["a"]) == head
+    assert read_commit(tmp_path) == f"{head}+changed"
+    (tmp_path / "a" / "new").write_text("not committed")
+    assert read_commit(tmp_path, ["a"]) == f"{head}+changed"
