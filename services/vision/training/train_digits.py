@@ -46,6 +46,7 @@ class Trained:
     """A network whose logits are calibrated, the division it was trained on, and its logits for what was held out."""
 
     network: nn.Module
+    fold: int
     division: Division
     logits: np.ndarray
     temperature: float
@@ -134,7 +135,7 @@ def train(run: Run) -> Trained:
     temperature = fit_temperature(answer(run, model, division.valid.images), division.valid.labels.numpy())
     fold_temperature(model.head, temperature)
     logits = answer(run, model, division.held_out.images)
-    trained = Trained(model, division, logits, temperature, fitted)
+    trained = Trained(model, arguments.fold, division, logits, temperature, fitted)
     run.say(
         f"held out: {trained.accuracy:.4f} of {len(logits)} right, temperature {temperature:.3f}, "
         f"{fitted.duration_s:.0f} s"
@@ -169,9 +170,9 @@ def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = No
     return describe(main(arguments), arguments)
 
 
-def get_args_parser() -> argparse.ArgumentParser:
+def get_args_parser(doc: str | None = __doc__) -> argparse.ArgumentParser:
     """The shared options, and this recipe's."""
-    parser = make_parser(__doc__, epochs=14, batch_size=64, learning_rate=4e-3, weight_decay=0.02)
+    parser = make_parser(doc, epochs=14, batch_size=64, learning_rate=4e-3, weight_decay=0.02)
     group = parser.add_argument_group("digits")
     group.add_argument("--fold", type=int, choices=range(FOLDS), default=0, help="the part of 5 held out")
     group.add_argument("--network", choices=("cnn", "residual"), default="cnn", help="the network")
