@@ -7,7 +7,7 @@ processes, which is right only when all have equally many items.) With one proce
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -41,7 +41,7 @@ def wrap(model: Module, run: Run) -> Module:
     if run.world > 1:
         _refuse_local_layers(model)
         for tensor in (*model.parameters(), *model.buffers()):
-            torch.distributed.broadcast(tensor.data, src=0)
+            _together(torch.distributed.broadcast, tensor.data, src=0)
     return model
 
 
@@ -101,7 +101,7 @@ def sum_over_processes(run: Run, values: Mapping[str, float]) -> dict[str, float
     if run.world == 1:
         return dict(values)
     summed = torch.tensor(list(values.values()), dtype=torch.float64, device=run.device)
-    torch.distributed.all_reduce(summed)
+    _together(torch.distributed.all_reduce, summed)
     return dict(zip(values, summed.tolist(), strict=True))
 
 
@@ -114,7 +114,7 @@ def gather_rows(run: Run, indices: Sequence[NDArray[np.int64]], rows: Sequence[N
     numbers, values = np.concatenate(indices), np.concatenate(rows)
     if run.world > 1:
         parts: list[Any] = [None] * run.world
-        torch.distributed.all_gather_object(parts, (numbers, values))
+        _together(torch.distributed.all_gather_object, parts, (numbers, values))
         numbers, values = (np.concatenate([part[n] for part in parts]) for n in (0, 1))
     return values[np.argsort(numbers, kind="stable")]
 
@@ -124,7 +124,7 @@ def broadcast_object(run: Run, value: Value) -> Value:
     if run.world == 1:
         return value
     holder: list[Any] = [value]
-    torch.distributed.broadcast_object_list(holder, src=0)
+    _together(torch.distributed.broadcast_object_list, holder, src=0)
     return cast(Value, holder[0])
 
 
@@ -140,8 +140,8 @@ def check_agreement(run: Run, model: nn.Module) -> None:
     sums = torch.stack([weight.sum() for weight in weights])
     sizes = torch.stack([weight.abs().sum() for weight in weights])
     least, most = sums.clone(), sums
-    torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
-    torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+    _together(torch.distributed.all_reduce, least, torch.distributed.ReduceOp.MIN)
+    _together(torch.distributed.all_reduce, most, torch.distributed.ReduceOp.MAX)
     # Accelerators of several kinds round differently; weights that go their own ways differ by far more.
     if not bool((most - least <= 1e-4 * sizes + 1e-6).all()):
         raise TrainingError(
@@ -209,19 +209,30 @@ class GlobalBatchNorm(_BatchNorm):
             raise ValueError(f"expected [items, features, …], got {x.dim()} axes")
 
 
+def _together(collective: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """Calls one of torch.distributed's; when a process has ended, the others say so in one line."""
+    try:
+        collective(*arguments, **options)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"the processes no longer reach each other ({str(error).split('. ')[0]}): one has ended, and says why if it "
+            "could; the same command goes on from the last checkpoint"
+        ) from error
+
+
 class _SumOverProcesses(torch.autograd.Function):
     """all_reduce whose gradient is all_reduce: every process's loss depends on every process's share."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
         x = x.clone()
-        torch.distributed.all_reduce(x)
+        _together(torch.distributed.all_reduce, x)
         return x
 
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
-        torch.distributed.all_reduce(gradient)
+        _together(torch.distributed.all_reduce, gradient)
         return gradient
 
 
@@ -235,7 +246,7 @@ def _sum_gradients(model: nn.Module, loss: Tensor) -> Tensor:
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in learning
     ]
     flat = torch.cat([loss.float().reshape(1), present, *(part.float().reshape(-1) for part in parts)])
-    torch.distributed.all_reduce(flat)
+    _together(torch.distributed.all_reduce, flat)
     total, present, rest = flat[0], flat[1 : 1 + len(learning)], flat[1 + len(learning) :]
     sizes = [parameter.numel() for parameter in learning]
     for parameter, seen, part in zip(learning, present.tolist(), rest.split(sizes), strict=True):

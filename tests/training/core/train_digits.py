@@ -4,7 +4,7 @@ scikit-learn takes longer than the training), a convolutional network of two lay
     python -m tests.training.core.train_digits --out DIR
     torchrun --standalone --nproc-per-node 2 -m tests.training.core.train_digits --out DIR
 
-In the environment, DIGITS_KILL_AFTER=N ends the process with SIGKILL after N epochs, in the middle of the next one, and
+In the environment, DIGITS_KILL_AFTER=N ends the last process with SIGKILL after N epochs, in the middle of the next one, and
 DIGITS_PAUSE_AFTER=N says "paused" there and waits for a signal.
 """
 
@@ -75,7 +75,7 @@ def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def interrupt(run: Run, epoch: int) -> None:
-    if epoch == int(os.environ.get("DIGITS_KILL_AFTER", -1)) + 1:
+    if run.rank == run.world - 1 and epoch == int(os.environ.get("DIGITS_KILL_AFTER", -1)) + 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if epoch == int(os.environ.get("DIGITS_PAUSE_AFTER", -1)) + 1:
         run.say("paused")
