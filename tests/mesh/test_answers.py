@@ -71,6 +71,17 @@ def test_the_cat_is_a_cat_and_the_portrait_is_not(
     assert reply.model.name == "vision/efficientnet-lite0"
 
 
+def test_what_shows_the_cat_is_drawn(
+    mesh: RunningMesh, vision: vision_service_pb2_grpc.VisionServiceStub, sample: Files
+) -> None:
+    request = vision_service_pb2.ExplainImageRequest(images=[image(sample("cat"))], max_runs=32)
+    (result,) = vision.ExplainImage(request, metadata=mesh.metadata, timeout=TIMEOUT_S).results
+    assert result.label in {"Egyptian cat", "tabby"}
+    assert len(result.attributions) == result.rows * result.columns
+    assert result.heat_map.startswith(b"\x89PNG")
+    assert result.run_count == 32
+
+
 def test_the_page_is_read(
     mesh: RunningMesh, vision: vision_service_pb2_grpc.VisionServiceStub, sample: Files
 ) -> None:
@@ -201,8 +212,10 @@ def test_every_typed_rpc_has_a_json_face(mesh: RunningMesh, sample: Files) -> No
         "images:detectFaces": photo,
         "images:readText": photo,
         "images:embed": photo,
+        "images:explain": {**photo, "maxRuns": 16},
         "texts:embed": {"texts": ["hello"]},
         "texts:classify": {"texts": ["hello"], "candidateLabels": ["a greeting", "a farewell"]},
+        "texts:explain": {"texts": ["hello"], "candidateLabels": ["a greeting", "a farewell"], "maxRuns": 16},
         "audio:transcribe": clip,
         "audio:detectSpeech": clip,
         "audio:embedSpeaker": clip,
