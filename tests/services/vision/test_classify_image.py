@@ -136,7 +136,7 @@ async def test_answers_are_not_swapped_and_do_not_depend_on_company(vision, cat)
         (
             pb.ClassifyImageRequest(images=[pb.Image()], model="resnet"),
             grpc.StatusCode.NOT_FOUND,
-            "centerface, centernet, efficientnet-lite0, pp-ocr",
+            "centerface, centernet, digits, efficientnet-lite0, pp-ocr",
         ),
         (
             pb.ClassifyImageRequest(images=[pb.Image()], model="centernet"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from services.vision.pipeline.digit import BlankError, fit, find_ink, place, prepare
+from services.vision.pipeline.digit import BlankError, find_ink, fit, place, prepare
 
 
 def draw(
