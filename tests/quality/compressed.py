@@ -21,7 +21,7 @@ _MOST_LOST, _FASTER, _SMALLER = 0.01, 1.5, 3.0
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per model and int8 form: accuracy lost, times faster, times smaller, and whether it is one of the two."""
-    for shipped in list_shipped():
+    for shipped in list_shipped(place):
         name, path = f"compressed/{shipped.title}", rebuild(shipped, place).folder / POINTS
         if not path.exists():
             yield not_measured(

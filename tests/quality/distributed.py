@@ -20,7 +20,7 @@ _SHORT = ["--limit", "2000", "--epochs", "2", "--threads", "1", "--device", "cpu
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per recipe: the largest difference of the training loss over the epochs."""
     seen: set[str] = set()
-    for shipped in list_shipped():
+    for shipped in list_shipped(place):
         module = shipped.command[1]
         if module in seen:
             continue

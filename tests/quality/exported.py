@@ -20,7 +20,7 @@ _MOST = 1e-4
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per model: the largest difference of any output value, and how many inputs that was of."""
-    for shipped in list_shipped():
+    for shipped in list_shipped(place):
         name, folder = f"exported/{shipped.title}", rebuild(shipped, place).folder
         if not (folder / PARITY).exists() or not (folder / REFERENCE).exists():
             why = f"its command keeps no {PARITY} and {REFERENCE}"

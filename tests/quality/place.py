@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.place import models_dir
 from shared.files import write_atomically
 from shared.settings import state_dir
 from shared.training.provenance import ROOT, read_commit
@@ -20,17 +21,21 @@ class Place:
     """Folders of one measurement.
 
     data: what `sensorium data pull` unpacked; runs: where trainings and their results are kept, one folder a topic; fresh:
-    run again what was kept.
+    run again what was kept; models: the folders of artifacts that ship.
     """
 
     data: Path
     runs: Path
     fresh: bool = False
+    models: tuple[Path, ...] = ()
 
     @classmethod
     def usual(cls, *, fresh: bool = False) -> Place:
-        """The state folder's data sets, and `runs/quality` of the checkout."""
-        return cls(state_dir() / "datasets", ROOT / "runs/quality", fresh)
+        """The state folder's data sets, `runs/quality` of the checkout, and what ships in its tree or was pulled."""
+        services = sorted(path.parent for path in (ROOT / "services").glob("*/models"))
+        models = [folder / "models" for folder in services]
+        models += [models_dir(state_dir(), folder.name) for folder in services]
+        return cls(state_dir() / "datasets", ROOT / "runs/quality", fresh, tuple(models))
 
     def folder(self, topic: str, key: str) -> Path:
         """A run's own folder, for checkpoints and whatever else it writes; made if need be."""

@@ -15,7 +15,7 @@ _LONGEST_S = 600.0
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per model: how far each metric with a stated tolerance is off, whether the graph has the same bytes, the seconds."""
-    for shipped in list_shipped():
+    for shipped in list_shipped(place):
         before, made = shipped.artifact.manifest, shipped.artifact.manifest.made
         again = rebuild(shipped, place)
         after = again.artifact.manifest

@@ -33,7 +33,7 @@ _TYPES = {"int64": "INT64", "float32": "FP32", "uint8": "UINT8", "bool": "BOOL"}
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per model: how many served answers differ in any bit."""
-    for shipped in list_shipped():
+    for shipped in list_shipped(place):
         inputs = _collect_inputs(rebuild(shipped, place).folder / PARITY, shipped)
         differing = asyncio.run(_count_differing(shipped, inputs))
         how = f"{len(inputs)} inputs one by one as tensors, one thread on both sides, ONNX Runtime {onnxruntime.__version__}"

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.place import models_dir
 from shared.inference.artifact import Artifact, ArtifactError, read_artifact
-from shared.settings import state_dir
 from shared.training.provenance import ROOT
 from tests.quality.place import Place
 
@@ -56,13 +54,10 @@ class Rebuilt:
     duration_s: float
 
 
-def list_shipped() -> list[Shipped]:
+def list_shipped(place: Place) -> list[Shipped]:
     """All artifacts that say by which command they were trained, by service and name; each once."""
     found: dict[str, Shipped] = {}
-    places = sorted((ROOT / "services").glob("*/models/*/*/artifact.json"))
-    for service in sorted(path.name for path in (ROOT / "services").iterdir() if path.is_dir()):
-        places += sorted(models_dir(state_dir(), service).glob("*/*/artifact.json"))
-    for path in places:
+    for path in (path for models in place.models for path in sorted(models.glob("*/*/artifact.json"))):
         try:
             shipped = Shipped(read_artifact(path.parent))
         except ArtifactError:
