@@ -184,19 +184,21 @@ def divide(picture: Picture, preparation: Preparation, parts: int) -> Subject:
 
 
 def _lay(preparation: Preparation, pixels: Pixels, grid: Grid) -> Subject:
-    """The picture under a grid, with the cells that the model sees: those in rows and columns that it looks at."""
+    """The picture under a grid, with the cells in which the model sees something: covering one changes its input."""
     height, width = pixels.shape[:2]
     everywhere = np.arange(grid.count)
     whole = Subject(pixels, cells.find_ground(pixels), grid, grid.map_pixels(height, width), everywhere)
     plain = whole.prepare(preparation, np.ones(grid.count, np.bool_))
 
-    def looks(covered: NDArray[np.intp]) -> bool:
+    def looks(covered: NDArray[np.intp] | np.intp) -> bool:
         return not np.array_equal(whole.prepare(preparation, ~np.isin(everywhere, covered)), plain)
 
     table = everywhere.reshape(grid.rows, grid.columns)
     rows = [row for row in range(grid.rows) if looks(table[row])]
     columns = [column for column in range(grid.columns) if looks(table[:, column])]
-    return replace(whole, seen=table[np.ix_(rows, columns)].ravel())
+    # Most cells beyond what the model crops are told by whole rows and columns, those of plain ground one by one.
+    seen = [cell for cell in table[np.ix_(rows, columns)].ravel() if looks(cell)]
+    return replace(whole, seen=np.array(seen, np.intp))
 
 
 def _refuse(status: status_pb2.Status) -> pb.ExplainImageResult:

@@ -41,7 +41,7 @@ async def test_what_was_never_pulled_is_said(tmp_path: Path):
     }
     async with started("services.nlp", environ), grpc.aio.insecure_channel(socket) as channel:
         snapshot = await within(loaded(channel), LIMIT_S)
-        assert [model.state for model in snapshot.models] == [STATES.STATE_UNAVAILABLE]
+        assert {model.state for model in snapshot.models} == {STATES.STATE_UNAVAILABLE}
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await within(
                 pb_grpc.NlpServiceStub(channel).EmbedText(pb.EmbedTextRequest(texts=["Hello"])), LIMIT_S

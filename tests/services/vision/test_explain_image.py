@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
-from PIL import Image
+from PIL import Image, ImageDraw
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from services.vision.limits import Bounds, ExplainBounds, describe
@@ -26,6 +26,7 @@ from tests.support.waiting import within
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIMIT_S = 120.0
+SHIPPED = Path(__file__).parents[3] / "services" / "vision" / "models"
 CATALOG = {"efficientnet-lite0": {"version": "1", "default_for": ["ClassifyImage", "ExplainImage"]}}
 
 
@@ -53,6 +54,7 @@ async def service(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("models")
     name = "efficientnet-lite0"
     (folder / name).symlink_to(models_dir / "vision" / name, target_is_directory=True)
+    (folder / "digits").symlink_to(SHIPPED / "digits", target_is_directory=True)
     settings = InferenceSettings(signature=UNSIGNED, watch_s=0, golden_check=False)
     repository = Repository(folder, "vision", settings, CATALOG)
     await within(repository.load_all(), LIMIT_S)
@@ -129,6 +131,35 @@ def cover(image: Image.Image, ground: np.ndarray, result: pb.ExplainImageResult,
         top, bottom = (round(image.height * (row + one) / result.rows) for one in (0, 1))
         covered.paste(tuple(map(int, ground)), (left, top, right, bottom))
     return encode(covered, "PNG")
+
+
+async def test_of_a_digit_the_ink_speaks_for_it(service: Service) -> None:
+    paper = Image.new("RGB", (200, 140), (235, 232, 225))
+    draw = ImageDraw.Draw(paper)
+    draw.line([(110, 20), (110, 120)], fill=(40, 40, 60), width=9)
+    draw.line([(110, 20), (92, 40)], fill=(40, 40, 60), width=9)
+    request = {"images": images(encode(paper, "PNG")), "model": "digits"}
+    (result,) = (await service.explain(**request)).results
+    assert (result.label, result.score > 0.9) == ("1", True)
+    grid = np.array(result.attributions).reshape(result.rows, result.columns)
+    # Where there is paper only, nothing speaks for anything.
+    assert not grid[:, : result.columns // 3].any()
+    assert not grid[:, -result.columns // 4 :].any()
+    assert grid.sum() > 0.3
+    (again,) = (await service.explain(**request)).results
+    assert again.attributions == result.attributions
+
+
+async def test_a_picture_of_one_colour_has_nothing_that_speaks(service: Service) -> None:
+    plain = encode(Image.new("RGB", (64, 48), (90, 90, 200)), "PNG")
+    photo, digit = [
+        (await service.explain(images=images(plain), model=name)).results[0]
+        for name in ("efficientnet-lite0", "digits")
+    ]
+    assert photo.run_count == 2
+    assert not any(photo.attributions)
+    assert photo.score == pytest.approx(photo.base_score, abs=1e-6)
+    assert digit.status.code == 3
 
 
 async def test_the_label_that_is_asked_for(service: Service, cat: bytes) -> None:
