@@ -13,6 +13,9 @@ from shared.errors import NotFound
 from shared.rpc.replica import Replica
 
 Status = pb.HealthCheckResponse.ServingStatus
+# Asked about this service itself the answer is that it serves: whoever restarts processes wants to know whether this one
+# answers at all, not whether it is ready.
+_OWN = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class HealthServicer(pb_grpc.HealthServicer):  # type: ignore[misc]  # its package has no types
@@ -53,6 +56,8 @@ class HealthServicer(pb_grpc.HealthServicer):  # type: ignore[misc]  # its packa
         return pb.HealthListResponse(statuses=statuses)
 
     def _get_status(self, name: str) -> Any:
+        if name == _OWN:
+            return pb.HealthCheckResponse.SERVING
         if name == "" or name in self._services:
             ready: bool | None = self._replica.ready
         else:

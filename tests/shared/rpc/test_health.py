@@ -36,6 +36,8 @@ async def test_health_of_the_process_its_services_and_models(front: str) -> None
     async with serving(stub(Echo=echo), front=front, replica=replica) as up:
         assert await check(up.channel) == NOT_SERVING
         assert await check(up.channel, "cat") == NOT_SERVING
+        # What a liveness probe asks: this process answers, ready or not.
+        assert await check(up.channel, "grpc.health.v1.Health") == SERVING
         replica.set_models([status("cat", READY), status("dog", LOADING)])
         for name in ("", SERVICE, "cat", "vision/cat"):
             assert await check(up.channel, name) == SERVING, name
