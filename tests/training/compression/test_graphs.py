@@ -160,3 +160,10 @@ def test_fp16_answers_nearly_the_same_in_half_the_bytes(name: str) -> None:
     assert relative(content, name) < 0.01
     assert read_signature(content) == read_signature(exported(name))
     assert len(content) < 0.75 * len(exported(name))
+
+
+def test_what_static_int8_leaves_can_become_int8_weights() -> None:
+    static = static_int8(exported("attention"), [draw("attention", 32, seed) for seed in range(2)])
+    both = weight_only_int8(static)
+    assert len(both) < 0.8 * len(static)
+    assert relative(both, "attention") < 0.25
