@@ -17,6 +17,7 @@ from sensorium import Client, SensoriumError
 from cli.failure import CommandError
 from cli.models import show_progress
 from cli.pull.samples import Sample, fetch_sample
+from shared.inference.signature import OWN_KEYS
 from shared.settings import state_dir
 
 T = TypeVar("T")
@@ -46,6 +47,10 @@ def run_demo() -> int:
         # A state folder of its own: a mesh that already runs is not disturbed. The models are shared.
         own = Path(folder)
         (own / "models").symlink_to(state / "models", target_is_directory=True)
+        # Who signed them is to be known there, too.
+        if (state / OWN_KEYS).exists():
+            (own / OWN_KEYS).parent.mkdir(parents=True)
+            (own / OWN_KEYS).symlink_to(state / OWN_KEYS)
         with _mesh(own) as address, Client(address, token=(own / "token").read_text().strip()) as client:
             print(f"mesh is ready at http://{address} after {time.monotonic() - began_s:.1f} s\n", flush=True)
             answered = _Questions(client).ask_all(samples)
