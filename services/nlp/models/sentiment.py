@@ -3,7 +3,7 @@
 Lives here: adding the change to the weights, rounding, the constants. Not here: training (`train_sentiment` in
 `services.nlp.training`), and making the files beside this module (`export_sentiment`, there too):
 
-    sentiment.adapter.npz   changes of low rank of the upper layers (float16), the last layer (float32, calibrated)
+    sentiment.adapter.npz   changes of low rank of the upper layers and words' weights (float16), the last layer
     sentiment.graph.onnx    the graph without weights
     sentiment.golden.npz    texts as tokens, and PyTorch's answers with the same rounded weights
     sentiment.made.json     by which command, from which data, and what was measured
@@ -29,6 +29,7 @@ PLOTS = ("confusion", "reliability", "pareto")  # that the card shows
 LABELS = ("negative", "positive")
 MAX_TOKENS = 256  # as long as MiniLM's authors cut; the longest text in training has 190
 PAD_ID = 0
+WORDS = "words"  # a weight for each word piece, beside the network
 TYPES = "embeddings.token_type_embeddings.weight"
 _LARGEST = 127  # of int8, the same on both sides of zero
 
@@ -109,14 +110,15 @@ def read_published(content: bytes) -> Weights:
 def merge(published: Weights, adapter: Mapping[str, NDArray[np.generic]]) -> Weights:
     """MiniLM with the changes of low rank added: weight + up · down; and the last layer.
 
-    adapter: `<layer>.down` [rank, in] and `<layer>.up` [out, rank] of float16, `head.weight` and `head.bias` of float32.
+    adapter: `<layer>.down` [rank, in] and `<layer>.up` [out, rank] of float16, `words`
+    of float16, `head.weight` and `head.bias` of float32.
 
     Raises:
         ValueError: a layer that was changed is not among the published ones, or of another shape.
     """
     merged = dict(published)
     for name, value in adapter.items():
-        if name.startswith("head."):
+        if name.startswith("head.") or name == WORDS:
             merged[name] = value.astype(np.float32)
         elif name.endswith(".down"):
             layer = name.removesuffix(".down")

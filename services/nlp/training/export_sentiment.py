@@ -32,7 +32,7 @@ from services.nlp.training.model.classifier import MiniLmText
 from services.nlp.training.sentiment_card import Judged, write_card
 from services.nlp.training.sentiment_data import MINILM, read_pinned, thin
 from services.nlp.training.sentiment_graph import export, make_adapter, make_network, round_back
-from services.nlp.training.train_sentiment import VALIDATION, WEIGHTS
+from services.nlp.training.train_sentiment import WEIGHTS
 from shared.files import write_atomically
 from shared.inference.artifact import write_artifact
 from shared.inference.heldout import write_heldout
@@ -43,7 +43,6 @@ from shared.training.compression.half import fp16
 from shared.training.compression.pareto import write_points
 from shared.training.compression.weights import weight_only_int8
 from shared.training.errors import TrainingError
-from shared.training.evaluation.calibration import fit_temperature
 from shared.training.evaluation.metrics import measure
 from shared.training.export import check_parity
 from shared.training.parity import ask_torch
@@ -53,7 +52,6 @@ from shared.training.run import launch
 
 SCRIPT = "services.nlp.training.export_sentiment"
 CATALOG = Path(sentiment.__file__).with_name("catalog.toml")
-SHIPPED = {"tuned": 4, "rank": 8, "epochs": 3, "sharpness": 1.5}
 LEAST = 0.84  # accuracy on all held-out snippets below which no version serves
 BATCH = 32
 # Two that are plain, one that negates, one longer: unlike lengths, so that filling is in the golden too.
@@ -144,9 +142,8 @@ def make_files(
     Raises:
         TrainingError: the graph does not answer as the network.
     """
-    validation = results["answers"][VALIDATION]
-    temperature = fit_temperature(np.array(validation["logits"]), np.array(validation["labels"]))
-    adapter = make_adapter(learned, temperature)
+    adapter = make_adapter(learned)
+    temperature = 1.0 / results["blend"]["scale"]
     weights = sentiment.merge(sentiment.read_published(members[sentiment.WEIGHTS_MEMBER]), adapter)
     tokenizer = members[sentiment.TOKENIZER_MEMBER]
     train, tests = _read_texts(arguments, tokenizer)
@@ -172,7 +169,9 @@ def make_files(
         logits=judge(forms, tests),
         forms=forms,
         temperature=temperature,
-        uncalibrated={domain: np.array(results["answers"][domain]["logits"]) for domain in tests},
+        uncalibrated={
+            domain: np.array(results["answers"][domain]["logits"]) * temperature for domain in tests
+        },
         results=results,
         parity=parity,
         ask=lambda texts: _ask(small, tokenizer, texts),
@@ -272,7 +271,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     """Training's options with the defaults of the model that ships."""
     parser = train_sentiment.get_args_parser("minilm")
     parser.description = __doc__
-    parser.set_defaults(out=Path("runs/sentiment"), domains=list(FILES), **SHIPPED)
+    parser.set_defaults(out=Path("runs/sentiment"), domains=list(FILES))
     parser.add_argument("--ship", action="store_true", help="put the files beside the recipe")
     return parser
 

