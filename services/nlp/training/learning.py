@@ -1,7 +1,7 @@
 """Learning a classifier over n-grams: what the recipes for topics, news, spam and languages share.
 
 A recipe brings documents and a rule; what comes back is a network that was tuned on a part set aside (its temperature is
-found there) and then learned from all of it, rounded to a byte a weight. Not here: where documents come from (`data`), the
+found there) and then learned from all of it. Not here: where documents come from (`data`), the
 command lines (`train_*.py`), artifacts (`release_ngrams.py`).
 """
 
@@ -39,8 +39,9 @@ from shared.training.fit import Fitted, fit
 from shared.training.run import Run
 from shared.training.schedule import linear
 
+RELIABLE = 0.95  # share of right answers among those whose score is above a model's threshold
 EVALUATED = 256  # texts of a batch that nothing is learned from
-RESULTS, ANSWERS, WEIGHTS = "results.json", "answers.npz", "classifier.npz"
+RESULTS, WEIGHTS = "results.json", "classifier.npz"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ class Learned:
         return read_part(documents, self.reader, self.model.weights.cpu().numpy())
 
 
+@dataclass(frozen=True)
+class Trained:
+    """All that a recipe's training gives: the network, what it learned from and was judged by, and its answers."""
+
+    learned: Learned
+    tuning: dict[str, Any]
+    train: Documents
+    tests: dict[str, Documents]  # the first is the one that counts
+    logits: dict[str, NDArray[np.float32]]
+    more: dict[str, Any]  # a recipe's own entries of results.json
+
+
 def read_part(documents: Documents, reader: NgramReader, weights: NDArray[np.float32]) -> Part:
     """Documents as a network with these weights reads them."""
     bags = read_bags(documents.texts, reader)
@@ -89,7 +102,8 @@ def learn(run: Run, rule: NgramRule, train: Documents, valid: Documents | None) 
     judged = part if valid is None else read_part(valid, reader, weights)
     network = NgramClassifier(weights, len(train.names), hidden=arguments.hidden, dropout=arguments.dropout)
     model = wrap(network, run)
-    optimizer = torch.optim.Adam(model.parameters(), lr=arguments.learning_rate)
+    # Fused: a third of the time, as every step moves every weight.
+    optimizer = torch.optim.Adam(model.parameters(), lr=arguments.learning_rate, fused=True)
     batches = GlobalBatches(len(part), arguments.batch_size, arguments.seed, run)
     fitted = fit(
         run,
@@ -178,7 +192,7 @@ def tune_and_learn(
     """Learn twice: from a part, to find the temperature and what to expect, then from everything.
 
     divide: (documents, share) -> indices of what is kept and of what is set aside; without it the last of each label.
-    Returns the second network, rounded and calibrated, and what the first was worth on what was set aside.
+    Returns the second network, calibrated, and what the first was worth on what was set aside.
     """
     share = run.arguments.validation
     parts = set_aside(train.labels, share) if divide is None else divide(train, share)
@@ -191,13 +205,24 @@ def tune_and_learn(
         "temperature": temperature,
         "calibration_error": calibration_error(aside.labels, softmax(logits, temperature)),
         **first.fitted.best,
+        "threshold": find_threshold(logits, aside.labels, temperature),
         "duration_s": first.fitted.duration_s,
     }
     run.say(f"learning from all {len(train)} texts; temperature {temperature:.3f}")
     learned = learn(_inside(run, "whole"), rule, train, None)
     learned.model.temperature.fill_(temperature)
-    learned.model.round_weights()
     return learned, tuning
+
+
+def find_threshold(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> float:
+    """The least score from which on answers are right often enough to be relied on, in hundredths; at most 0.99."""
+    shares = softmax(logits, temperature)
+    best, right = shares.max(1), shares.argmax(1) == labels
+    for hundredths in range(1, 99):
+        above = best > hundredths / 100
+        if above.any() and right[above].mean() >= RELIABLE:
+            return hundredths / 100
+    return 0.99
 
 
 def _inside(run: Run, name: str) -> Run:
@@ -207,39 +232,57 @@ def _inside(run: Run, name: str) -> Run:
     return dataclasses.replace(run, out=folder)
 
 
-def judge(run: Run, learned: Learned, tests: dict[str, Documents]) -> dict[str, Any]:
-    """Logits, labels and accuracy of every set that training never saw."""
-    judged = {}
+def judge(
+    run: Run,
+    learned: Learned,
+    tuning: dict[str, Any],
+    train: Documents,
+    tests: dict[str, Documents],
+    **more: Any,
+) -> Trained:
+    """Answer every set that training never saw."""
+    logits = {}
     for name, documents in tests.items():
-        logits = predict(run, learned.model, learned.read(documents))
-        accuracy = float((logits.argmax(1) == documents.labels).mean())
-        run.say(f"{name}: accuracy {accuracy:.4f} on {len(documents)}")
-        judged[name] = {"logits": logits, "labels": documents.labels, "accuracy": accuracy}
-    return judged
+        logits[name] = predict(run, learned.model, learned.read(documents))
+        run.say(f"{name}: accuracy {_measure_accuracy(logits[name], documents):.4f} on {len(documents)}")
+    return Trained(learned, tuning, train, tests, logits, more)
 
 
-def keep(
-    run: Run, learned: Learned, judged: dict[str, Any], tuning: dict[str, Any], **more: Any
-) -> dict[str, Any]:
-    """Write the network, the answers and results.json to --out; returns what results.json holds."""
+def _measure_accuracy(logits: NDArray[np.float32], documents: Documents) -> float:
+    return float((logits.argmax(1) == documents.labels).mean())
+
+
+def keep(run: Run, trained: Trained) -> dict[str, Any]:
+    """Write the network, the answers and results.json to --out; returns what results.json holds.
+
+    answers: of each test the labels and the best answers, item by item.
+    """
+    learned = trained.learned
     results = {
         "seed": run.seed,
-        "labels": list(learned.names),
+        "names": list(learned.names),
         "ngrams": len(learned.reader),
         "rule": learned.reader.rule.model_dump(mode="json"),
-        "tuning": tuning,
-        "accuracy": {name: one["accuracy"] for name, one in judged.items()},
-        "duration_s": round(learned.fitted.duration_s + tuning["duration_s"], 1),
-        **more,
+        "tuning": trained.tuning,
+        "accuracy": {
+            name: _measure_accuracy(trained.logits[name], documents)
+            for name, documents in trained.tests.items()
+        },
+        "calibration_error": {
+            name: calibration_error(documents.labels, softmax(trained.logits[name]))
+            for name, documents in trained.tests.items()
+        },
+        "duration_s": round(learned.fitted.duration_s + trained.tuning["duration_s"], 1),
+        "answers": {
+            name: {"labels": documents.labels.tolist(), "best": trained.logits[name].argmax(1).tolist()}
+            for name, documents in trained.tests.items()
+        },
+        **trained.more,
     }
     if run.is_main:
-        np.savez_compressed(
-            run.out / ANSWERS,
-            **{f"{name}/{what}": one[what] for name, one in judged.items() for what in ("logits", "labels")},
-        )
         state = {name: value.cpu().numpy() for name, value in learned.model.state_dict().items()}
         np.savez_compressed(run.out / WEIGHTS, table=learned.reader.table, **state)
-        (run.out / RESULTS).write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n")
+        (run.out / RESULTS).write_text(json.dumps(results, ensure_ascii=False) + "\n")
     return results
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from services.nlp.pipeline.ngrams import NgramRule
 from services.nlp.training.data.documents import Documents
 from services.nlp.training.data.mail import Mails, read_mails, split_mails
-from services.nlp.training.learning import judge, keep, make_ngram_parser, tune_and_learn
+from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
 from shared.training.arguments import parse_whole
 from shared.training.run import Run, launch, start
 
@@ -55,17 +55,22 @@ def divide(mails: Mails, split: str) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
+def train(run: Run) -> Trained:
+    """The whole training, with the part held out answered."""
+    part, test = load_data(run)
+
+    def set_aside(_: Documents, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return split_mails(part, TUNING_SPLIT, share)
+
+    learned, tuning = tune_and_learn(run, RULE, part.documents, set_aside)
+    tests = {"test": test.documents}
+    return judge(run, learned, tuning, part.documents, tests, groups=test.groups.tolist())
+
+
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train as the arguments say; returns what results.json holds, with the answers on the part held out."""
+    """Train as the arguments say; returns what results.json holds."""
     with start(arguments, RECIPE) as run:
-        train, test = load_data(run)
-
-        def set_aside(_: Documents, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-            return split_mails(train, TUNING_SPLIT, share)
-
-        learned, tuning = tune_and_learn(run, RULE, train.documents, set_aside)
-        judged = judge(run, learned, {"test": test.documents})
-        return keep(run, learned, judged, tuning, groups=test.groups.tolist()) | {"answers": judged}
+        return keep(run, train(run))
 
 
 def run_once(

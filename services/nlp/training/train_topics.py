@@ -19,7 +19,7 @@ from typing import Any
 
 from services.nlp.pipeline.ngrams import NgramRule
 from services.nlp.training.data.documents import Documents, read_split
-from services.nlp.training.learning import judge, keep, make_ngram_parser, tune_and_learn
+from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
 from shared.training.run import Run, launch, start
 
 RECIPE = "topics"
@@ -33,13 +33,17 @@ def load_data(run: Run) -> tuple[Documents, Documents]:
     return train.limit(run.arguments.limit), test.limit(run.arguments.limit)
 
 
+def train(run: Run) -> Trained:
+    """The whole training, with the test part answered."""
+    part, test = load_data(run)
+    learned, tuning = tune_and_learn(run, RULE, part)
+    return judge(run, learned, tuning, part, {"test": test})
+
+
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train as the arguments say; returns what results.json holds, with the answers on the test part."""
+    """Train as the arguments say; returns what results.json holds."""
     with start(arguments, RECIPE) as run:
-        train, test = load_data(run)
-        learned, tuning = tune_and_learn(run, RULE, train)
-        judged = judge(run, learned, {"test": test})
-        return keep(run, learned, judged, tuning) | {"answers": judged}
+        return keep(run, train(run))
 
 
 def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from torch.nn import functional
 
 from shared.training.randomness import GlobalDropout
 
-INT8_STEPS = 127
-
 
 class NgramClassifier(nn.Module):
     """Ids INT64 [items, n] and counts FP32 [items, n], 0 = filling -> logits FP32 [items, labels].
@@ -55,21 +53,3 @@ class NgramClassifier(nn.Module):
     def _finish(self, summed: Tensor) -> Tensor:
         sums = summed + self.bias
         return sums if self.top is None else self.top(sums)
-
-    @torch.no_grad()
-    def round_weights(self) -> None:
-        """Round every row to 255 steps of its own, and what n-grams count for to half precision, in place.
-
-        What is released can then be stored in a byte a weight without another error than this one (`compact.py`).
-        """
-        self.weights.copy_(self.weights.half().float())
-        scale = find_row_scales(self.rows.weight)
-        self.rows.weight.copy_((self.rows.weight / scale).round().clamp(-INT8_STEPS, INT8_STEPS) * scale)
-
-
-def find_row_scales(rows: Tensor) -> Tensor:
-    """One step of each row [rows, 1], exactly a half-precision number; 1 for a row of zeros."""
-    largest = rows.abs().amax(1, keepdim=True)
-    scale = (largest / INT8_STEPS).half()
-    # Rounded down, the largest weight would need a 128th step; it is clamped, by less than a thousandth of it.
-    return torch.where(scale > 0, scale, torch.ones_like(scale)).float()
