@@ -7,6 +7,7 @@ import json
 import math
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sensorium.speech.v1 import speech_service_pb2, speech_service_pb2_grpc
 from sensorium.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 
 from cli.pull.samples import Sample
-from tests.mesh.running import RunningMesh
+from tests.mesh.running import RunningMesh, run
 
 Files = Callable[[str], Path]
 TIMEOUT_S = 60
@@ -80,6 +81,18 @@ def test_what_shows_the_cat_is_drawn(
     assert len(result.attributions) == result.rows * result.columns
     assert result.heat_map.startswith(b"\x89PNG")
     assert result.run_count == 32
+
+
+def test_the_command_line_explains_pictures(mesh: RunningMesh, sample: Files, tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    command = [sys.executable, "-m", "cli", "vision", "explain", sample("cat"), "--max-runs", "16"]
+    done = run([*command, "--heat-maps", maps], mesh)
+    assert done.returncode == 0, done.stderr
+    assert "with everything covered" in done.stdout
+    written = (maps / "cat.png").read_bytes()
+    assert written.startswith(b"\x89PNG")
+    done = run([*command, "--json"], mesh)
+    assert base64.b64decode(json.loads(done.stdout)["heat_map"]) == written
 
 
 def test_the_page_is_read(

@@ -138,3 +138,25 @@ def test_a_row_is_as_long_as_its_text():
 def test_bad_files_are_refused(content):
     with pytest.raises(ValueError, match="Tokenizer"):
         TextTokenizer(content, RULE)
+
+
+def test_nothing_is_the_marks_alone(tokenizer):
+    assert tokenizer.read_nothing() == Tokens((101, 102), truncated=False)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["river ", "don't, ", "Größe ", "unbelievably-long ", "e\u0301te\u0301 ", "早上好", "\U0001f600 \x00a "],
+)
+@pytest.mark.parametrize("count", [1, 3, 60, 255, 400, 3000])
+def test_what_lies_behind_the_end_changes_nothing(tokenizer, word, count):
+    text = word * count
+    end = tokenizer.find_end(text)
+    whole = tokenizer.read(text)
+    assert end <= len(text)
+    if not whole.truncated:
+        assert end == len(text)
+        return
+    # The cut may go through a word, of which then only the pieces before it count.
+    assert tokenizer.read(text[:end]).ids[:-5] == whole.ids[: len(tokenizer.read(text[:end]).ids) - 5]
+    assert len(tokenizer.read(text[:end]).ids) >= RULE.max_tokens - 3
