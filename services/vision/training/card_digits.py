@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from services.vision.training.data.digits import FOLDS, Digits, prepare_digits
 from services.vision.training.data.mnist import DIGITS
 from services.vision.training.data.other_digits import (
+    FONTS,
     add_noise,
     draw_printed,
     measure_ink,
@@ -61,9 +62,9 @@ def measure_baselines(train: Digits, held_out: Digits) -> list[Baseline]:
     ]
 
 
-def measure_domains(pictures: Pictures, answer: Answer) -> list[Slice]:
-    """Accuracy on the held-out pictures made harder and on digits of other origins, worst first."""
-    printed, _fonts = draw_printed()
+def measure_domains(pictures: Pictures, answer: Answer, *, quick: bool = False) -> list[Slice]:
+    """Accuracy on the held-out pictures made harder and on digits of other origins, worst first; `quick`: on few of them."""
+    printed, _fonts = draw_printed(FONTS[:2] if quick else FONTS)
     domains = {
         "as held out": prepare_digits(pictures),
         "turned by 15 degrees to the left": turn(pictures, 15),
@@ -73,7 +74,7 @@ def measure_domains(pictures: Pictures, answer: Answer) -> list[Slice]:
         "noise of 20 of 255": add_noise(pictures, 20),
         "noise of 40 of 255": add_noise(pictures, 40),
         "taken at 14 x 14 pixels": shrink(pictures, 14),
-        "another collection (UCI, 8 x 8, enlarged)": read_optical(),
+        "another collection (UCI, 8 x 8, enlarged)": read_optical(100 if quick else None),
         "printed, twenty fonts": printed,
     }
     correct = [answer(part.images.numpy()).argmax(axis=1) == part.labels.numpy() for part in domains.values()]

@@ -13,6 +13,7 @@ Two stages: in the first --frozen-epochs only a new last layer learns on the bac
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,7 @@ from services.vision.models.efficientnet import WEIGHTS
 from services.vision.training.answering import answer, measure
 from services.vision.training.data.emoji import write_folder
 from services.vision.training.model.efficientnet import MEAN, STD, EfficientNet, read_weights
-from services.vision.training.picture_set import PictureSets, add_arguments, learn, read_sets
+from services.vision.training.picture_set import PictureSets, add_arguments, describe_making, learn, read_sets
 from services.vision.training.train_images import Trained, finish
 from shared.training.arguments import make_parser, parse_fraction, parse_positive, parse_whole
 from shared.training.distributed import wrap
@@ -28,6 +29,7 @@ from shared.training.fit import fit
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
 
+MODULE = "services.vision.training.finetune_images"
 RECIPE = "finetuned-images"
 
 
@@ -100,7 +102,13 @@ def main(arguments: argparse.Namespace) -> Trained:
             save_frozen=False,
             data_digest=sets.sha256,
         )
-        return finish(run, model, sets, fitted)
+        return finish(run, model, sets, fitted, describe_making(MODULE, get_args_parser(), run, sets))
+
+
+def run_once(seed: int, data_dir: Path, out_dir: Path) -> dict[str, object]:
+    """One run as `make quality` asks for it; returns what `result.json` holds."""
+    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed)]
+    return main(get_args_parser().parse_args(argv)).result
 
 
 def get_args_parser() -> argparse.ArgumentParser:

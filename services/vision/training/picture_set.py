@@ -20,10 +20,12 @@ from services.vision.pipeline.classification import CropConstants
 from services.vision.training.augmentation import PhotoAugmentation
 from services.vision.training.data.pictures import Pictures, hold_out
 from services.vision.training.data.source import Source, read_source
+from shared.inference.manifest import Data, Made
 from shared.training.arguments import parse_count, parse_fraction
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step
 from shared.training.errors import DataError
+from shared.training.provenance import collect_made
 from shared.training.run import Run
 
 # The least side that the networks' three halvings leave something of.
@@ -179,6 +181,12 @@ def describe(
         "labels": labels.tolist(),
         "predictions": logits.argmax(axis=1).tolist(),
     }
+
+
+def describe_making(module: str, parser: argparse.ArgumentParser, run: Run, sets: PictureSets) -> Made:
+    """How a run can be repeated: of a folder of the user's own only the digest is told, and no command without it."""
+    made = collect_made(module, parser, run.arguments, [Data(name="pictures", sha256=sets.sha256)])
+    return made if run.arguments.pictures is None else made.model_copy(update={"command": ""})
 
 
 def _to_set(pictures: Pictures) -> PictureSet:

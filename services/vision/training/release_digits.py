@@ -194,7 +194,11 @@ def make_artifact(run: Run, trained: Trained, made: Made, models: Path) -> Artif
             forms.points,
             forms.parity,
             made,
-            domains=measure_domains(held_out.pictures, lambda images: run_graph(served, images)),
+            domains=measure_domains(
+                held_out.pictures,
+                lambda images: run_graph(served, images),
+                quick=run.arguments.limit is not None,
+            ),
             hands=measure_hands(held_out.pictures, metrics.correct),
             runs=run.arguments.runs,
         )

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,16 @@ from torch import nn
 from services.vision.training.answering import answer, measure
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.model.residual import ResidualCnn
-from services.vision.training.picture_set import PictureSets, add_arguments, describe, learn, read_sets
+from services.vision.training.picture_set import (
+    PictureSets,
+    add_arguments,
+    describe,
+    describe_making,
+    learn,
+    read_sets,
+)
+from services.vision.training.release_images import release_images
+from shared.inference.manifest import Made
 from shared.training.arguments import make_parser, parse_count
 from shared.training.distributed import wrap
 from shared.training.evaluation.calibration import fit_temperature
@@ -32,6 +43,7 @@ from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
 
+MODULE = "services.vision.training.train_images"
 RECIPE = "images"
 # 0..255 to about -2..2: what batch normalisation behind the first convolution makes of any scale.
 MEAN, STD = 127.5, 63.75
@@ -45,6 +57,7 @@ class Trained:
     sets: PictureSets
     logits: NDArray[np.float32]
     fitted: Fitted
+    result: dict[str, object]
 
 
 def load_data(run: Run) -> PictureSets:
@@ -95,10 +108,10 @@ def main(arguments: argparse.Namespace) -> Trained:
             schedule=cosine(warmup=0.1),
             data_digest=sets.sha256,
         )
-        return finish(run, model, sets, fitted)
+        return finish(run, model, sets, fitted, describe_making(MODULE, get_args_parser(), run, sets))
 
 
-def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted) -> Trained:
+def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted, made: Made) -> Trained:
     """Calibrates the network, answers what was held out and keeps the result."""
     valid = answer(run, model, sets.valid.images, sets.normalize)
     temperature = fit_temperature(valid, sets.valid.labels.numpy())
@@ -108,8 +121,20 @@ def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted) -> Tra
     if run.is_main:
         (run.out / "result.json").write_text(json.dumps(result) + "\n")
         np.savez_compressed(run.out / "answers.npz", logits=logits, labels=sets.held_out.labels.numpy())
+        artifact = release_images(run, model, sets, logits, fitted, temperature=temperature, made=made)
+        run.say(f"what ClassifyImage serves: {artifact.folder}")
     run.say(f"held out: {result['accuracy']:.4f} of {result['items']} right, {fitted.duration_s:.0f} s")
-    return Trained(model, sets, logits, fitted)
+    return Trained(model, sets, logits, fitted, result)
+
+
+def run_once(
+    seed: int, data_dir: Path, out_dir: Path, *, pictures: Path | None = None, options: Sequence[str] = ()
+) -> dict[str, object]:
+    """One run as `make quality` asks for it; returns what `result.json` holds."""
+    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), *options]
+    if pictures is not None:
+        argv += ["--pictures", str(pictures)]
+    return main(get_args_parser().parse_args(argv)).result
 
 
 def get_args_parser() -> argparse.ArgumentParser:

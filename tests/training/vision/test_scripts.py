@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
-from services.vision.training import finetune_images, train_digits, train_images
+from services.vision.rpc.classifier import CLASSIFIERS
+from services.vision.training import finetune_images, release_digits, train_digits, train_images
 from services.vision.training.data.emoji import CLASSES, write_folder
+from shared.inference.artifact import read_artifact, verify
+from shared.training.compression.pareto import read_points
 from shared.training.curves import compare_curves, read_curves
 from shared.training.errors import DataError
 from tests.training.conftest import RunScript
@@ -28,6 +32,53 @@ def test_digits_learn_in_a_minute(datasets: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "out" / "answers.npz") as answers:
         assert answers["logits"].shape == (300, 10)
         assert answers["logits"].argmax(axis=1).tolist() == result["predictions"]
+
+
+def check_served(folder: Path, classes: tuple[str, ...], side: int) -> None:
+    """What a run leaves is whole, and ClassifyImage can take it."""
+    artifact = read_artifact(folder)
+    verify(artifact)
+    classifier = CLASSIFIERS[artifact.preprocessing](artifact)
+    assert classifier.labels == classes
+    row = classifier.preparation.prepare(Image.new("RGB", (90, 70), (200, 40, 40)), "images[0].content")
+    assert row.shape == (1, 3, side, side)
+    session = onnxruntime.InferenceSession(artifact.graph_file("model"), providers=["CPUExecutionProvider"])
+    assert session.run(["logits"], {"image": row})[0].shape == (1, len(classes))
+    assert artifact.manifest.quality.metrics["accuracy"].value > 0.2
+    assert str(folder.parents[2]) not in (folder / "artifact.json").read_text()
+
+
+def test_the_digits_artifact_with_every_smaller_form(datasets: Path, tmp_path: Path) -> None:
+    arguments = release_digits.get_args_parser().parse_args(
+        [
+            "--data",
+            str(datasets),
+            "--limit",
+            "400",
+            "--epochs",
+            "3",
+            "--out",
+            str(tmp_path / "run"),
+            "--into",
+            str(tmp_path / "tree"),
+        ]
+    )
+    artifact = release_digits.main(arguments)
+    assert artifact is not None
+    assert artifact.folder == tmp_path / "tree" / "digits" / "1"
+    verify(artifact)
+    assert CLASSIFIERS[artifact.preprocessing](artifact).labels == tuple("0123456789")
+    assert "train_digits" not in artifact.manifest.made.command
+    assert artifact.manifest.made.command.startswith("python -m services.vision.training.release_digits --")
+    points = {point.name: point for point in read_points(tmp_path / "run" / "pareto.json")}
+    assert points["int8 weights"].bytes * 3 < points["float32"].bytes
+    assert (
+        points["half the width, distilled"].bytes
+        < points["half the inner channels"].bytes
+        < points["int8 weights"].bytes
+    )
+    assert [point.chosen for point in points.values()].count(True) == 1
+    assert "| **this model** |" in (artifact.folder / "card.md").read_text()
 
 
 def test_two_processes_give_the_curve_of_one(run_script: RunScript, datasets: Path, tmp_path: Path) -> None:
@@ -59,6 +110,7 @@ def test_any_folder_from_scratch(tmp_path: Path, network: str) -> None:
     kept = json.loads((tmp_path / "out" / "result.json").read_text())
     assert kept["accuracy"] == 1
     assert kept["side"] == 16
+    check_served(tmp_path / "out" / "artifact" / "out" / "1", ("blue", "red"), 16)
 
 
 def test_the_backbone_learns_emoji(datasets: Path, tmp_path: Path) -> None:
@@ -72,6 +124,7 @@ def test_the_backbone_learns_emoji(datasets: Path, tmp_path: Path) -> None:
     assert result["accuracy"] > 0.3
     assert result["classes"] == list(CLASSES)
     assert len(trained.fitted.history) == 4
+    check_served(tmp_path / "out" / "artifact" / "out" / "1", tuple(CLASSES), 64)
 
 
 def test_emoji_to_learn_from_and_to_judge_by_share_nothing(datasets: Path, tmp_path: Path) -> None:

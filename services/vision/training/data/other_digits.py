@@ -6,6 +6,7 @@ drawn with the fonts inside matplotlib, so both come with the training environme
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ FONTS = (
 _HEIGHTS = (24, 90)
 
 
-def read_optical() -> Digits:
-    """Scikit-learn's digits, drawn larger."""
+def read_optical(limit: int | None = None) -> Digits:
+    """Scikit-learn's digits, drawn larger; `limit`: only the first so many."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -41,21 +42,21 @@ def read_optical() -> Digits:
             np.asarray(
                 Image.fromarray(picture).resize((_ENLARGED, _ENLARGED), Image.Resampling.BICUBIC), np.uint8
             )
-            for picture in small
+            for picture in small[:limit]
         ]
     )
-    labels = bunch.target.astype(np.int64)
+    labels = bunch.target[:limit].astype(np.int64)
     return prepare_digits(Pictures(pixels, labels, DIGITS, Path("sklearn.datasets.load_digits")))
 
 
-def draw_printed() -> tuple[Digits, NDArray[np.str_]]:
-    """Ten digits in twenty fonts and two sizes; beside them each one's font."""
+def draw_printed(names: Sequence[str] = FONTS) -> tuple[Digits, NDArray[np.str_]]:
+    """Ten digits in each font and two sizes; beside them each one's font."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     pixels, labels, fonts = [], [], []
     side = 2 * max(_HEIGHTS)
-    for name in FONTS:
+    for name in names:
         for height in _HEIGHTS:
             font = ImageFont.truetype(folder / f"{name}.ttf", height)
             ink, ground = (0, 255) if height == _HEIGHTS[0] else (255, 0)
