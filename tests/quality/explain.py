@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,8 +26,11 @@ from sensorium.vision.v1 import vision_service_pb2_grpc
 
 from services.nlp.pipeline.words import Stretch, leave_out
 from services.nlp.training.data.documents import read_split
+from services.nlp.training.data.mail import read_mails
+from services.nlp.training.data.snippets import read_domain
 from services.vision.pipeline import cells
 from services.vision.pipeline.cells import Grid
+from services.vision.training.data.mnist import read_json
 from shared.inference.heldout import HeldOutError, heldout_folder, read_heldout
 from shared.settings import state_dir
 from shared.training.errors import DataError
@@ -37,7 +41,6 @@ from tests.quality.place import Place
 from tests.quality.rows import not_measured, rate
 from tests.support.waiting import within
 
-_TEXTS, _PICTURES = 20, 6  # inputs a seed and model
 _WORDS = 60  # of a text: the rest is cut off, so that a measurement ends in minutes
 _SHARE, _DRAWS = 0.2, 5
 _RUNS = (32, 128)
@@ -57,29 +60,37 @@ class Subject:
     service: str
     inputs: Callable[[Place], list[Any]]
     measure: Callable[[Any, str, Any, int, np.random.Generator], Awaitable[tuple[float, float]]]
+    count: int = 20  # inputs a seed
     per_source: int = 1  # inputs that come from one photograph, and are not independent
 
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
     """Per model, what the score loses by the explanation and by chance, and the difference, input by input."""
     for subject in SUBJECTS:
-        try:
-            inputs = subject.inputs(place)
-        except (OSError, HeldOutError, DataError) as error:
-            yield not_measured(f"explain/{subject.name}/gain", "score", ">= 0", f"no inputs: {error}")
-            continue
         for runs in _RUNS:
-            drops: Drops = []
-            for seed in seeds:
-                kept = place.once(
-                    "explain",
-                    f"{subject.name}-{runs}-seed-{seed}",
-                    lambda _, one=subject, some=inputs, count=runs, draw=seed: {
-                        "drops": asyncio.run(_measure(one, some, count, draw))
-                    },
+            try:
+                inputs = subject.inputs(place)
+                drops = [pair for seed in seeds for pair in _measure_seed(subject, inputs, runs, seed, place)]
+            except (OSError, DataError) as error:
+                yield not_measured(
+                    f"explain/{subject.name}/gain-{runs}", "score", ">= 0", f"no inputs: {error}"
                 )
-                drops += [tuple(pair) for pair in kept["drops"]]
-            yield from _report(f"explain/{subject.name}", drops, runs, len(seeds))
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE):
+                    raise
+                why = error.details() or "it is not served"
+                yield not_measured(f"explain/{subject.name}/gain-{runs}", "score", ">= 0", why)
+            else:
+                yield from _report(f"explain/{subject.name}", drops, runs, len(seeds))
+
+
+def _measure_seed(subject: Subject, inputs: Sequence[Any], runs: int, seed: int, place: Place) -> Drops:
+    kept = place.once(
+        "explain",
+        f"{subject.name}-{runs}-seed-{seed}",
+        lambda _: {"drops": asyncio.run(measure_drops(subject, inputs, runs, seed))},
+    )
+    return [tuple(drop) for drop in kept["drops"]]
 
 
 def _report(name: str, drops: Drops, runs: int, seeds: int) -> Iterator[Row]:
@@ -102,10 +113,12 @@ def _report(name: str, drops: Drops, runs: int, seeds: int) -> Iterator[Row]:
     yield row("random", found[:, 1])
 
 
-async def _measure(subject: Subject, inputs: Sequence[Any], runs: int, seed: int) -> Drops:
+async def measure_drops(
+    subject: Subject, inputs: Sequence[Any], runs: int, seed: int, count: int | None = None
+) -> Drops:
+    """Ask a replica of the subject's service about some of the inputs, drawn by `seed`."""
     rng = np.random.default_rng(seed)
-    count = _TEXTS if subject.service == "nlp" else _PICTURES
-    chosen = rng.permutation(len(inputs))[:count]
+    chosen = rng.permutation(len(inputs))[: count or subject.count]
     async with running_replica(f"services.{subject.service}", subject.service) as replica:
         stub: Any = (
             nlp_service_pb2_grpc.NlpServiceStub(replica.channel)
@@ -164,19 +177,32 @@ async def _measure_text(
 
 
 def _read_texts(model: str) -> Callable[[Place], list[Any]]:
+    """The model's held-out texts; where it was not trained here, published ones of the same kind."""
+
     def read(place: Place) -> list[Any]:
-        kept = read_heldout(heldout_folder(state_dir(), "nlp", model))
+        try:
+            kept = read_heldout(heldout_folder(state_dir(), "nlp", model))
+        except HeldOutError:
+            return _cut(_OTHERS[model](place.data))
         return _cut(item.text for item in kept.items if item.text)
 
     return read
 
 
-def _read_news(place: Place) -> list[Any]:
-    _, held_out = read_split(place.data, "newsgroups", "20newsgroups")
-    return _cut(held_out.texts)
+def read_news(place: Place) -> list[Any]:
+    """Messages of newsgroups, of the part that is for judging."""
+    return _cut(_OTHERS["topics"](place.data))
 
 
-def _cut(texts: Iterator[str] | Sequence[str]) -> list[Any]:
+_OTHERS: dict[str, Callable[[Path], Iterable[str]]] = {
+    "sentiment": lambda data: (snippet.text for snippet in read_domain(data, "nyt")),
+    "topics": lambda data: read_split(data, "newsgroups", "20newsgroups")[1].texts,
+    "reuters": lambda data: read_split(data, "reuters", "reuters-r8")[1].texts,
+    "spam": lambda data: read_mails(data).documents.texts,
+}
+
+
+def _cut(texts: Iterable[str]) -> list[Any]:
     short = (" ".join(text.split()[:_WORDS]) for text in texts)
     return [text for text in short if len(text.split()) >= 5]
 
@@ -222,8 +248,17 @@ async def _measure_picture(
     return result.score - scores[0], result.score - float(np.mean(scores[1:]))
 
 
-def _read_pictures(place: Place) -> list[Any]:
-    kept = read_heldout(heldout_folder(state_dir(), "vision", "digits"))
+def read_digits(place: Place) -> list[Any]:
+    """Held-out digits; where the model was not trained here, those of the data set."""
+    try:
+        kept = read_heldout(heldout_folder(state_dir(), "vision", "digits"))
+    except HeldOutError:
+        found = []
+        for pixels in read_json(place.data / "mnist/package/src/digits").limit(1000).pixels:
+            out = io.BytesIO()
+            Image.fromarray(pixels).save(out, "PNG")
+            found.append(out.getvalue())
+        return list(found)
     return [item.content for item in kept.items if item.content]
 
 
@@ -256,7 +291,7 @@ SUBJECTS = (
         Subject(name, "nlp", _read_texts(name), _measure_text)
         for name in ("sentiment", "topics", "reuters", "spam")
     ),
-    Subject("minilm", "nlp", _read_news, _measure_text),
-    Subject("digits", "vision", _read_pictures, _measure_picture),
-    Subject("efficientnet-lite0", "vision", _read_photographs, _measure_picture, per_source=_CROPS),
+    Subject("minilm", "nlp", read_news, _measure_text),
+    Subject("digits", "vision", read_digits, _measure_picture),
+    Subject("efficientnet-lite0", "vision", _read_photographs, _measure_picture, 6, _CROPS),
 )
