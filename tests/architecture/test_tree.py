@@ -15,6 +15,7 @@ TOP_LEVEL = {
     ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "cli", "clients", "deploy",
     "gateway", "protos", "pyproject.toml", "services", "shared", "tests", "uv.lock",
 }  # fmt: skip
+TRAINED = {"sentiment", "topics", "reuters", "spam", "language", "digits", "commands", "sounds"}
 WEIGHTS = {".onnx", ".ort", ".npz", ".bin", ".pt", ".pth"}
 MAX_WEIGHT_FILE, MAX_WEIGHTS = 4 << 20, 10 << 20
 
@@ -107,6 +108,13 @@ def test_training_s_tests_run_on_their_own_and_after_the_others() -> None:
     assert "tests/training" in settings["norecursedirs"]
     steps = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("make ")]
     assert steps.index("make test") < steps.index("make test-training")
+
+
+def test_every_training_that_make_starts_is_there() -> None:
+    found = re.findall(r"^train-([a-z]+): MODULE := ([\w.]+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {name for name, _ in found} == TRAINED
+    missing = [module for _, module in found if not (ROOT / (module.replace(".", "/") + ".py")).is_file()]
+    assert not missing
 
 
 def test_no_module_is_a_drawer() -> None:
