@@ -13,6 +13,7 @@ import typer
 from cli.failure import CommandError
 from cli.options import Json, StateDir, state_folder
 from cli.output import print_json, print_table, stderr
+from shared.gates import MARGIN
 
 if TYPE_CHECKING:
     from cli.registry.promotion import Trial, Watcher
@@ -135,7 +136,7 @@ def compare(
             show_default=False,
         ),
     ] = "",
-    margin: Margin = 0.02,
+    margin: Margin = MARGIN,
     json_lines: Json = False,
     state_dir: StateDir = None,
 ) -> int:
@@ -223,7 +224,7 @@ def promote(
             "--accept-undecided", help="Promote where the items are too few to tell; it is recorded."
         ),
     ] = False,
-    margin: Margin = 0.02,
+    margin: Margin = MARGIN,
     trusted: Trusted = None,
     json_lines: Json = False,
     state_dir: StateDir = None,
@@ -338,7 +339,7 @@ def _promote(
     trusted: Sequence[Path] | None,
     json_lines: bool,
     accept_undecided: bool = False,
-    margin: float = 0.02,
+    margin: float = MARGIN,
 ) -> int:
     from cli.registry.followers import wait_followed
     from cli.registry.promotion import ROLLED_BACK, promote, try_candidate

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cli.failure import CommandError
 from cli.output import print_json, stderr, warn
+from cli.registry.key import own_trust
 from cli.tune.others import Others
 from cli.tune.plot import draw
 from cli.tune.rounds import NothingFitsError, tune
@@ -44,6 +45,8 @@ def measure_and_keep(
     """
     service, folder = find_artifact(name, state)
     settings = read_settings(service)
+    if "signature" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"signature": own_trust(state)})
     if cores is not None:
         settings = settings.model_copy(update={"cores": cores})
     _warn_of_mesh(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from cli.up.endpoints import Endpoints
 from cli.up.plan import DEFAULT_CONFIG, MeshPlan, make_plan, parse_replicas, share_cores
 from cli.up.ready import judge
 from cli.up.token_file import ensure_token, keys_folder
-from gateway.config import read_mesh
+from gateway.config import ConfigError, read_mesh
 from gateway.identity.key import load_or_create
 from gateway.identity.token import inspect
+from services.nlp.settings import NlpSettings
+from services.vision.settings import VisionSettings
+from shared.settings import load
 
 
 def make_state(folder: Path) -> Path:
@@ -50,6 +54,47 @@ def test_one_replica_of_each_service_and_a_gateway(tmp_path: Path) -> None:
     assert vision["SENSORIUM_VISION_INFERENCE__CORES"] == "3"
     assert "glibc.malloc" in vision["GLIBC_TUNABLES"]
     assert vision["SENSORIUM_STATE_DIR"] == str(tmp_path)
+
+
+def test_replicas_are_told_whose_models_they_serve(tmp_path: Path) -> None:
+    state = make_state(tmp_path / "state")
+    nlp = plan(state, vision=0, speech=0).replicas[0].environ
+    assert nlp["SENSORIUM_NLP_INFERENCE__SIGNATURE__REQUIRED"] == "true"
+    assert json.loads(nlp["SENSORIUM_NLP_INFERENCE__SIGNATURE__TRUSTED"]) == [
+        str(state / "keys" / "artifacts" / "jwks.json")
+    ]
+    assert load(NlpSettings, "nlp", nlp).inference.signature.required
+    # What somebody says for himself is stronger.
+    own = {"SENSORIUM_NLP_INFERENCE__SIGNATURE__REQUIRED": "false"}
+    nlp = plan(state, own, vision=0, speech=0).replicas[0].environ
+    assert nlp.items() >= own.items()
+
+
+def test_keys_of_others_are_named_in_the_file(tmp_path: Path) -> None:
+    state = make_state(tmp_path / "state")
+    load_or_create(tmp_path / "release")
+    config = tmp_path / "mesh.yaml"
+    text = DEFAULT_CONFIG.read_text()
+    assert "artifacts:\n" in text
+
+    def read(path: str) -> MeshPlan:
+        config.write_text(text.replace("artifacts:\n", f"artifacts:\n  trusted: [{path}]\n"))
+        return make_plan(
+            read_mesh(config), state, listen="127.0.0.1:0", admin_port=0, replicas={}, cores=8, environ={}
+        )
+
+    environ = read("release/jwks.json").replicas[0].environ
+    settings = load(VisionSettings, "vision", environ).inference.signature
+    assert settings.trusted == (tmp_path / "release" / "jwks.json",)
+    for path, says in (
+        (
+            "missing.json",
+            r"mesh\.yaml:\d+: artifacts\.trusted\[0\]: expected a file of public keys .*missing\.json",
+        ),
+        ("release/signing.pem", r"artifacts\.trusted\[0\]: .*expected a JSON Web Key Set"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            read(path)
 
 
 def test_counts_and_threads_are_as_asked(tmp_path: Path) -> None:
