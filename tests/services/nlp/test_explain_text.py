@@ -271,3 +271,18 @@ async def test_bounds_are_settings(service: Service) -> None:
     assert reply.results[0].run_count == 32
     with pytest.raises(InvalidArgument, match="expected 1 to 1 texts"):
         await within(servicer.ExplainText(pb.ExplainTextRequest(texts=[REVIEW] * 2), None), LIMIT_S)
+
+
+async def test_the_cache_keeps_what_is_asked_for_and_no_variants(tmp_path: Path) -> None:
+    train(tmp_path, "mood", "ClassifyText", MOODS, WORDS)
+    settings = InferenceSettings(signature=UNSIGNED, watch_s=0, cache_bytes=10**6)
+    repository = Repository(tmp_path, "nlp", settings, CATALOG)
+    await within(repository.load_all(), LIMIT_S)
+    service = Service(NlpServicer(repository, Bounds()), repository)
+    cache = repository.model("mood", "").cache
+    assert cache is not None
+    await service.explain(texts=[REVIEW])
+    assert len(cache) == 1
+    assert await service.score(REVIEW, "positive") > 0.5
+    assert len(cache) == 1
+    await within(repository.close())
