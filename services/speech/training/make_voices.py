@@ -44,8 +44,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="default: <data>/voices")
     parser.add_argument("--engines", default="espeak-ng,flite,festival,kokoro")
     parser.add_argument("--languages", default="en,es,fr,it,ru")
-    parser.add_argument("--kokoro-voices", type=int, default=24, help="voices of Kokoro per digit")
-    parser.add_argument("--kokoro-letter-voices", type=int, default=8, help="voices of Kokoro per letter")
+    parser.add_argument("--kokoro-voices", type=int, default=10, help="voices of Kokoro per digit")
+    parser.add_argument("--kokoro-letter-voices", type=int, default=2, help="voices of Kokoro per letter")
     parser.add_argument("--seed", type=int, default=0)
     return parser
 

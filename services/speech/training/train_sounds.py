@@ -47,7 +47,9 @@ LEVEL = 0.1
 FOLDS = 5
 RESULT, ANSWERS = "result.json", "answers.npz"
 # Windows of one recording that are judged, so that minutes of one piece do not outweigh many short sounds.
-_MOST_WINDOWS = 40
+_MOST_WINDOWS = 200
+# Prompts of one voice that are judged: with these the three kinds have about as many windows.
+_MOST_PROMPTS = 120
 # Noises made for judging, and for watching, of as many kinds as generators.
 _MADE = 120
 # Rounds of item_rng that no training gets to.
@@ -61,6 +63,11 @@ class Data:
     train: list[Clip]
     watch: list[Clip]
     test: list[Clip]
+
+    @property
+    def never(self) -> list[str]:
+        """Voices, pieces and recorded sounds that are held out."""
+        return sorted({clip.voice for clip in self.test if clip.real})
 
 
 @dataclass
@@ -89,10 +96,11 @@ def load_data(run: Run) -> Data:
     arguments = run.arguments
     said = [
         Clip(clip.samples, SPEECH, clip.voice, clip.source, clip.name)
-        for clip in asterisk.read_other(arguments.data)
+        for clip in asterisk.read_other(arguments.data, limit=arguments.limit)
     ]
-    clips = [*said[: arguments.limit], *read_music(arguments.data), *read_desktop(arguments.data)]
+    clips = [*said, *read_music(arguments.data), *read_desktop(arguments.data)]
     kept, test = divide(clips, arguments.fold)
+    test = [clip for clip in test if clip.label != SPEECH] + _take_prompts(test)
     # Watching needs no strange voices: it picks an epoch.
     watch = [clip for at, clip in enumerate(kept) if at % 7 == 0 and clip.label != MUSIC]
     watch += [clip for clip in kept if clip.label == MUSIC]
@@ -116,6 +124,15 @@ def divide(clips: Sequence[Clip], fold: int) -> tuple[list[Clip], list[Clip]]:
     if fold >= 0:
         test += [_make_noise(fold, _TEST_ROUND, index) for index in range(_MADE)]
     return kept, test
+
+
+def _take_prompts(clips: Sequence[Clip]) -> list[Clip]:
+    taken: list[Clip] = []
+    for voice in sorted({clip.voice for clip in clips if clip.label == SPEECH}):
+        own = [clip for clip in clips if clip.label == SPEECH and clip.voice == voice]
+        chosen = np.unique(np.linspace(0, len(own) - 1, min(_MOST_PROMPTS, len(own))).astype(int))
+        taken += [own[at] for at in chosen]
+    return taken
 
 
 def _make_noise(seed: int, at: int, index: int) -> Clip:
@@ -237,9 +254,9 @@ def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = No
     return dict(json.loads((out_dir / RESULT).read_text()))
 
 
-def get_args_parser() -> argparse.ArgumentParser:
+def get_args_parser(doc: str | None = __doc__) -> argparse.ArgumentParser:
     """The shared options, and this recipe's."""
-    parser = make_sound_parser(__doc__, epochs=12, items=2000, body="cnn", width=8)
+    parser = make_sound_parser(doc, epochs=12, items=2000, body="cnn", width=8)
     group = parser.add_argument_group("sounds")
     group.add_argument(
         "--fold", type=int, choices=range(-1, FOLDS), default=0, help="the part of 5 held out; -1 for none"

@@ -21,11 +21,12 @@ class CommandAugmentation:
     level: float
     music: Sequence[Samples] = ()
     others: Sequence[Samples] = field(default=())  # people talking in the background
-    speed: float = 0.2
-    reverberation: float = 0.35
-    noise: float = 0.5
-    telephone: float = 0.3
-    colour: float = 0.5
+    speed: float = 0.18
+    reverberation: float = 0.3
+    noise: float = 0.4
+    telephone: float = 0.2
+    mobile: float = 0.3
+    colour: float = 0.4
 
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
         """Change a clip; the same generator gives the same change."""
@@ -46,6 +47,8 @@ class CommandAugmentation:
             )
         if rng.random() < self.telephone:
             around = waveform.telephone(around, rng)
+        if rng.random() < self.mobile:
+            around = waveform.mobile(around)
         # As a served clip is: the silence around it cut off, wherever noise allows that, and put in the middle.
         around = trim(around)
         slack = int(rng.integers(-800, 801))
@@ -72,7 +75,8 @@ class SoundAugmentation:
     speed: float = 0.15
     reverberation: float = 0.3
     noise: float = 0.5
-    telephone: float = 0.3
+    telephone: float = 0.25
+    mobile: float = 0.25
     colour: float = 0.4
 
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
@@ -89,6 +93,8 @@ class SoundAugmentation:
             samples = waveform.add_noise(samples, synthesise(self.length, rng), float(rng.uniform(8, 40)))
         if rng.random() < self.telephone:
             samples = waveform.telephone(samples, rng)
+        if rng.random() < self.mobile:
+            samples = waveform.mobile(samples)
         return place(samples, self.length, self.level)
 
 

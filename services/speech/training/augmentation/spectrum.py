@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 # Uniform numbers that `alter` takes per item.
-DRAWS = 10
+DRAWS = 5
 
 
 def alter(features: Tensor, draws: Tensor, *, warp: float = 0.12, bands: int = 7, steps: int = 14) -> Tensor:
-    """Warp and mask [B, bands, frames] by `draws` [B, 10] from 0 to 1.
+    """Warp and mask [B, bands, frames] by `draws` [B, 5] from 0 to 1.
 
     warp: bands are moved up or down by at most this share, a longer or shorter vocal tract; bands, steps: widest masks,
-    two over bands and two over time, filled with each clip's mean.
+    one over bands and one over time, filled with each clip's mean.
     """
     features = _warp(features, 1 + warp * (2 * draws[:, 0] - 1))
     count, frames = features.shape[1:]

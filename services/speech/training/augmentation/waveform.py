@@ -1,9 +1,12 @@
-"""Changes to samples: speed, gain, shift, room, noise, telephone. Each is a function of samples and a generator.
+"""Changes to samples: speed, gain, shift, room, noise, telephones. Each is a function of samples and a generator.
 
 Lives here: single changes. Not here: how often and how much (`recipe`), masks over energies (`spectrum`).
 """
 
+import io
+
 import numpy as np
+import soundfile
 import soxr
 
 from services.speech.pipeline.command import RATE_HZ, Samples
@@ -62,6 +65,17 @@ def telephone(samples: Samples, rng: np.random.Generator) -> Samples:
     scaled = filtered / peak
     coded = np.round(np.sign(scaled) * np.log1p(255 * np.abs(scaled)) / np.log(256) * 127) / 127
     return np.asarray(np.sign(coded) * np.expm1(np.abs(coded) * np.log(256)) / 255 * peak, np.float32)
+
+
+def mobile(samples: Samples) -> Samples:
+    """Send [T] through the codec of the first digital mobile telephones (GSM 06.10, 13 kbit/s), as libsndfile has it."""
+    file = io.BytesIO()
+    peak = max(float(np.abs(samples).max(initial=0.0)), 1e-9)
+    soundfile.write(file, samples * np.float32(0.7 / peak), RATE_HZ, format="WAV", subtype="GSM610")
+    file.seek(0)
+    # Frames of 20 ms: the last one is filled up.
+    coded, _ = soundfile.read(file, frames=len(samples), dtype="float32", fill_value=0.0)
+    return np.asarray(coded * np.float32(peak / 0.7), np.float32)
 
 
 def tilt(samples: Samples, rng: np.random.Generator) -> Samples:

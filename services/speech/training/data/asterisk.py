@@ -64,12 +64,22 @@ def read_commands(data: Path, packages: Sequence[Package] = PACKAGES) -> list[Cl
     return clips
 
 
-def read_other(data: Path, packages: Sequence[Package] = PACKAGES, *, longest_s: float = 30.0) -> list[Clip]:
-    """Read what else the voices say: words and sentences, labelled `unknown`; files of silence are left out."""
+def read_other(
+    data: Path,
+    packages: Sequence[Package] = PACKAGES,
+    *,
+    longest_s: float = 30.0,
+    limit: int | None = None,
+) -> list[Clip]:
+    """Read what else the voices say: words and sentences, labelled `unknown`; files of silence are left out.
+
+    `limit`: about so many of each package, from all over it.
+    """
     clips = []
     for package in packages:
         folder = _folder(data, package)
-        for path in _files(folder):
+        paths = list(_files(folder))
+        for path in paths[:: max(1, len(paths) // limit)] if limit else paths:
             if path.parent.name in ("digits", "letters", "silence") or path.stem in (
                 "beep",
                 "beeperr",

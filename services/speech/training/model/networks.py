@@ -70,7 +70,7 @@ class Recurrent(nn.Module):
         self.third = _convolution_1d(wide, wide, 5, 1)
         self.fourth = _convolution_1d(wide, wide, 3, 2)
         self.recurrent = nn.GRU(wide, wide, batch_first=True)
-        self.dropout = GlobalDropout(0.3)
+        self.dropout = GlobalDropout(0.15)
         self.head = nn.Linear(wide, labels)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -125,12 +125,12 @@ class Dense(nn.Module):
             nn.Linear(256, 128),
             nn.ReLU(),
             GlobalDropout(0.3),
-            nn.Linear(128, labels),
         )
+        self.head = nn.Linear(128, labels)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify [B, bands, frames]."""
-        return self.layers(self.pool(0.3 * features[:, None]).flatten(1))
+        return self.head(self.layers(self.pool(0.3 * features[:, None]).flatten(1)))
 
 
 class _Block(nn.Module):
