@@ -16,7 +16,9 @@ from cli.output import megabytes, print_json, print_table, stderr, stdout
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import Bars, Lines, Progress
-from cli.registry.commands import compare, history, promote, rollback, sign, verify
+from cli.registry.compare import compare
+from cli.registry.integrity import sign, verify
+from cli.registry.promote import history, promote, rollback
 from cli.tune.command import tune
 
 app = typer.Typer(help="List, pull, show, load, tune, compare and promote models.", no_args_is_help=True)

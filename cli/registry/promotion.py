@@ -1,6 +1,6 @@
 """Promoting: a candidate passes every gate and is copied as the next version, signed and recorded, or it is refused.
 
-Not here: the gates' arithmetic (`shared.gates`), the command line (`commands`), replicas taking the version up (they look).
+Not here: the gates' arithmetic (`shared.gates`), the command line (`promote`), replicas taking the version up (they look).
 """
 
 import json
@@ -15,7 +15,7 @@ from cli.registry.history import BEGUN, PROMOTED, REFUSED, History
 from cli.registry.key import own_signer
 from cli.registry.trial import NotServedError, ask, on_trial
 from cli.registry.versions import Place, find_entry, find_serving, next_version
-from shared.gates import MARGIN, Finding, Verdict, admits, judge
+from shared.gates import MARGIN, Finding, Paired, Verdict, admits, judge
 from shared.inference.artifact import Artifact, ArtifactError, copy_artifact, digest_manifest, verify
 from shared.inference.heldout import HeldOutError, HeldOutSet, heldout_folder, read_heldout
 from shared.inference.manifest import SIGNATURE
@@ -65,16 +65,7 @@ class Trial:
             ],
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
             "held_out": None if self.comparison is None else self.comparison.held_out.sha256,
-            "paired": None
-            if paired is None
-            else {
-                "items": paired.items,
-                "gained": paired.only_new,
-                "lost": paired.only_old,
-                "difference": round(paired.difference, 6),
-                "interval": [round(limit, 6) for limit in paired.interval],
-                "p": round(paired.p_value, 6),
-            },
+            "paired": None if paired is None else describe_paired(paired),
         }
 
 
@@ -227,6 +218,19 @@ def read_items(place: Place) -> HeldOutSet | None:
     if held_out.service != place.service:
         raise CommandError(f"{folder}: expected items for {place.service}, got some for {held_out.service}")
     return held_out
+
+
+def describe_paired(paired: Paired) -> dict[str, object]:
+    """A paired comparison as JSON."""
+    low, high = paired.interval
+    return {
+        "items": paired.items,
+        "gained": paired.only_new,
+        "lost": paired.only_old,
+        "difference": round(paired.difference, 6),
+        "interval": [round(low, 6), round(high, 6)],
+        "p": round(paired.p_value, 6),
+    }
 
 
 def describe(artifact: Artifact) -> str:

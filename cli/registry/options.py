@@ -1,0 +1,64 @@
+"""What the commands about versions share: their options, whose signatures are trusted, what is shown while they run."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import stderr
+
+if TYPE_CHECKING:
+    from cli.registry.promotion import Watcher
+    from shared.inference.signature import SignatureSettings
+
+# Beside 0 (not worse, promoted, whole), 1 (worse, refused, damaged) and 2 (the command line was wrong).
+UNDECIDED = 3
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A model, e.g. `nlp/sentiment`, or `sentiment` while it is unique.", show_default=False
+    ),
+]
+Trusted = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--trusted",
+        metavar="FILE",
+        help="Public keys (a JWK set) whose signatures are trusted; default: this machine's own.",
+        show_default=False,
+        dir_okay=False,
+    ),
+]
+Margin = Annotated[
+    float,
+    typer.Option(
+        "--margin",
+        min=0.0,
+        max=1.0,
+        help="How much of accuracy may be lost at most, as far as the items can tell.",
+    ),
+]
+
+
+def find_trust(state: Path, trusted: Sequence[Path] | None) -> "SignatureSettings":
+    """Those whose public keys are named, else this machine itself."""
+    from cli.registry.key import own_trust
+    from shared.inference.signature import SignatureSettings
+
+    return SignatureSettings(trusted=tuple(trusted), required=True) if trusted else own_trust(state)
+
+
+@contextmanager
+def watching() -> "Iterator[Watcher]":
+    """A bar on a terminal, lines elsewhere."""
+    from cli.registry.progress import Bar, Lines
+
+    console = stderr()
+    if not console.is_terminal:
+        yield Lines(console.file)
+        return
+    with Bar(console) as bar:
+        yield bar
