@@ -20,15 +20,8 @@ def alter(features: Tensor, draws: Tensor, *, warp: float = 0.12, bands: int = 7
     features = _warp(features, 1 + warp * (2 * draws[:, 0] - 1))
     count, frames = features.shape[1:]
     mean = features.mean(dim=(1, 2), keepdim=True)
-    for at in (1, 3):
-        features = torch.where(
-            _mask(draws[:, at], draws[:, at + 1], count, bands)[:, :, None], mean, features
-        )
-    for at in (5, 7):
-        features = torch.where(
-            _mask(draws[:, at], draws[:, at + 1], frames, steps)[:, None, :], mean, features
-        )
-    return features
+    features = torch.where(_mask(draws[:, 1], draws[:, 2], count, bands)[:, :, None], mean, features)
+    return torch.where(_mask(draws[:, 3], draws[:, 4], frames, steps)[:, None, :], mean, features)
 
 
 def _warp(features: Tensor, factor: Tensor) -> Tensor:
