@@ -169,6 +169,24 @@ def test_the_callers_labels_are_ranked(mesh: RunningMesh, nlp: nlp_service_pb2_g
     )
 
 
+def test_a_review_is_judged_and_explained(
+    mesh: RunningMesh, nlp: nlp_service_pb2_grpc.NlpServiceStub
+) -> None:
+    reviews = ["The acting is wonderful.", "A dull, clumsy and lifeless film."]
+    judged = nlp.ClassifyText(
+        nlp_service_pb2.ClassifyTextRequest(texts=reviews), metadata=mesh.metadata, timeout=TIMEOUT_S
+    )
+    assert judged.model.name == "nlp/sentiment"
+    assert [result.labels[0].label for result in judged.results] == ["positive", "negative"]
+    explained = nlp.ExplainText(
+        nlp_service_pb2.ExplainTextRequest(texts=reviews), metadata=mesh.metadata, timeout=TIMEOUT_S
+    )
+    assert explained.model == judged.model
+    best = [max(result.attributions, key=lambda one: one.attribution).text for result in explained.results]
+    assert best[0] == "wonderful"
+    assert best[1] in ("dull", "clumsy", "lifeless")
+
+
 def test_the_beckett_line_is_heard(
     mesh: RunningMesh, speech: speech_service_pb2_grpc.SpeechServiceStub, fetch: Callable[[str], Sample]
 ) -> None:
