@@ -94,11 +94,11 @@ def learn(run: Run, rule: NgramRule, train: Documents, valid: Documents | None) 
     Without `valid` it is the one that fits `train` best: one of the last, as the learning rate ends at nothing.
     """
     arguments = run.arguments
-    reader = learn_reader(
+    reader, bags = learn_reader(
         train.texts, train.labels, rule, size=arguments.ngrams, min_texts=arguments.min_texts
     )
-    weights = weigh(read_bags(train.texts, reader), train.labels, len(reader))
-    part = read_part(train, reader, weights)
+    weights = weigh(bags, train.labels, len(reader))
+    part = Part(bags, normalise(bags, weights), train.labels)
     judged = part if valid is None else read_part(valid, reader, weights)
     network = NgramClassifier(weights, len(train.names), hidden=arguments.hidden, dropout=arguments.dropout)
     model = wrap(network, run)

@@ -25,13 +25,14 @@ LABELS = np.array([0, 0, 1, 1, 0])
 
 
 def test_the_ngrams_that_say_most_are_learned() -> None:
-    reader = learn_reader(TEXTS, LABELS, RULE, size=2, min_texts=2)
+    reader, _ = learn_reader(TEXTS, LABELS, RULE, size=2, min_texts=2)
     known = {word for word in ("red", "apple", "car", "green") if reader.read(word).known}
     assert known == {"car", "green"} or known == {"car", "apple"}
 
 
 def test_bags_are_cut_and_filled_as_they_were_read() -> None:
-    reader = learn_reader(TEXTS, LABELS, RULE, size=99, min_texts=1)
+    reader, learned = learn_reader(TEXTS, LABELS, RULE, size=99, min_texts=1)
+    assert learned.ids.tolist() == read_bags(TEXTS, reader).ids.tolist()
     bags = read_bags([*TEXTS, "", "unheard"], reader)
     assert bags.lengths.tolist() == [2, 2, 2, 2, 2, 0, 0]
     chosen = np.array([2, 5, 0])
@@ -56,7 +57,7 @@ def test_an_ngram_of_one_label_weighs_more_than_one_of_all() -> None:
 
 @pytest.mark.parametrize("hidden", [0, 4])
 def test_both_forms_of_the_network_give_one_answer(hidden: int) -> None:
-    reader = learn_reader(TEXTS, LABELS, RULE, size=99, min_texts=1)
+    reader, _ = learn_reader(TEXTS, LABELS, RULE, size=99, min_texts=1)
     bags = read_bags([*TEXTS, "unheard"], reader)
     weights = weigh(bags, np.append(LABELS, 0), len(reader))
     torch.manual_seed(1)

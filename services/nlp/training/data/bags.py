@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.nlp.pipeline.ngrams import NgramReader, NgramRule, hash_ngrams
+from services.nlp.pipeline.ngrams import NgramReader, NgramRule, Table, hash_ngrams
+from shared.training.errors import TrainingError
 
 # An n-gram that is spread evenly over all labels keeps this share of its weight.
 EVEN_SHARE = 0.05
@@ -70,21 +71,38 @@ def join_bags(rows: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> 
 
 def learn_reader(
     texts: Sequence[str], labels: NDArray[np.int64], rule: NgramRule, *, size: int, min_texts: int = 2
-) -> NgramReader:
+) -> tuple[NgramReader, Bags]:
     """Choose the `size` n-grams that say most about the labels, among those of at least `min_texts` texts.
 
-    Said by the chi-squared statistic between labels and the weights of an n-gram in unit-length TF-IDF rows.
+    Said by the chi-squared statistic between labels and the weights of an n-gram in unit-length TF-IDF rows. Returns the
+    reader that knows them, and what it reads in the texts.
+
+    Raises:
+        TrainingError: no n-gram is in so many texts.
     """
     rows = [np.unique(hash_ngrams(text, rule), return_counts=True) for text in texts]
-    hashes, texts_with = np.unique(np.concatenate([row for row, _ in rows]), return_counts=True)
-    table = hashes[texts_with >= min_texts]
+    hashes = np.concatenate([row for row, _ in rows])
+    counts = np.concatenate([row for _, row in rows]).astype(np.float32)
+    lengths = np.array([len(row) for row, _ in rows])
+    found, texts_with = np.unique(hashes, return_counts=True)
+    table = found[texts_with >= min_texts]
     if not len(table):
-        raise ValueError(f"expected n-grams of at least {min_texts} texts, got none; is --limit too small?")
-    bags = read_bags(texts, NgramReader(rule, _pack(table)))
+        raise TrainingError(f"expected n-grams that {min_texts} texts have, got none; is --limit too small?")
+    bags = _look_up(table, hashes, counts, lengths)
     values = normalise(bags, inverse_frequencies(bags, len(table)))
     statistic = _chi_squared(bags, values, labels, len(table))
-    chosen = np.sort(np.argsort(-statistic, kind="stable")[:size])
-    return NgramReader(rule, _pack(table[chosen]))
+    chosen = table[np.sort(np.argsort(-statistic, kind="stable")[:size])]
+    reader = NgramReader(rule, chosen.astype("<u4").tobytes())
+    return reader, _look_up(chosen, hashes, counts, lengths)
+
+
+def _look_up(table: Table, hashes: Table, counts: NDArray[np.float32], lengths: NDArray[np.int64]) -> Bags:
+    """What `NgramReader.read` finds, of many texts at once: text i has the next lengths[i] of `hashes`, ascending."""
+    places = np.minimum(np.searchsorted(table, hashes), len(table) - 1)
+    known = table[places] == hashes
+    before = np.concatenate([[0], np.cumsum(known)])
+    offsets = before[np.concatenate([[0], np.cumsum(lengths)])]
+    return Bags(places[known].astype(np.int64) + 1, counts[known], offsets)
 
 
 def inverse_frequencies(bags: Bags, size: int) -> NDArray[np.float32]:
@@ -140,7 +158,3 @@ def _by_label(bags: Bags, labels: NDArray[np.int64]) -> Iterator[tuple[NDArray[n
     of_place = np.repeat(labels, bags.lengths)
     for label in np.unique(labels):
         yield of_place == label, int((labels == label).sum())
-
-
-def _pack(table: NDArray[np.uint32]) -> bytes:
-    return table.astype("<u4").tobytes()
