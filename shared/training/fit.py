@@ -6,27 +6,23 @@ Everything random is seeded anew at the start of each epoch, so a checkpoint nee
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
 
-from shared.training import checkpoint, position
-from shared.training.arguments import CHANGEABLE
-from shared.training.curves import FILE as CURVES
-from shared.training.curves import write_curves
+from shared.training import position
 from shared.training.distributed import broadcast_object, check_agreement
-from shared.training.errors import CheckpointError, DivergedError, TrainingError
+from shared.training.errors import DivergedError, TrainingError
 from shared.training.randomness import seed_everything
 from shared.training.run import Run
 from shared.training.schedule import Schedule
+from shared.training.state import Progress, describe_identity, keep, load_best, resume
 
 
 @dataclass
@@ -48,23 +44,6 @@ class Fitted:
     def duration_s(self) -> float:
         """Seconds of all epochs together, those before an interruption included."""
         return sum(row["duration_s"] for row in self.history)
-
-
-@dataclass
-class _Progress:
-    """What has been reached: finished epochs with their rows, the best of them, and how many were to come of it."""
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best: dict[str, float] = field(default_factory=dict)
-    epochs: int = 0
-
-    @property
-    def epoch(self) -> int:
-        return len(self.history)
-
-    def has_stalled(self, patience: int) -> bool:
-        return 0 < patience <= self.epoch - self.best_epoch
 
 
 def fit(
@@ -97,13 +76,8 @@ def fit(
     """
     if better not in ("higher", "lower"):
         raise ValueError(f"better: expected higher or lower, got {better!r}")
-    identity = {
-        "recipe": run.recipe,
-        "arguments": _describe_arguments(run.arguments),
-        "data_digest": data_digest,
-        "metric": [metric, better],
-    }
-    progress = _resume(run, model, optimizer, identity)
+    identity = describe_identity(run, metric, better, data_digest)
+    progress = resume(run, model, optimizer, identity)
     resumed = kept = progress.epoch
     if resumed and progress.epochs != epochs and schedule is not None:
         run.say(
@@ -129,12 +103,12 @@ def fit(
                 progress.best_epoch, progress.best = epoch, measured
             ends = epoch >= epochs or progress.has_stalled(patience)
             if is_best or ends or epoch % run.arguments.checkpoint_every == 0:
-                _keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
+                keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
                 kept = epoch
             run.say(_describe_epoch(row, epochs, is_best))
     stopped_early = progress.epoch < epochs
     if progress.best_epoch != progress.epoch or resumed == progress.epoch:
-        _load_best(run, model)
+        load_best(run, model)
     # A script that trains a second network draws its weights now: the same ones whether epochs were trained or resumed.
     seed_everything(run.seed, progress.epoch, 1)
     run.say(_describe_end(run, progress, metric, stopped_early))
@@ -201,131 +175,6 @@ def _scheduled(optimizer: torch.optim.Optimizer, schedule: Schedule | None, epoc
         hook.remove()
 
 
-def _resume(
-    run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, Any]
-) -> _Progress:
-    """Goes back to the last checkpoint, if there is one and it is wanted."""
-    found: tuple[bytes, str] | None = None
-    with _agreeing(run) as problems:
-        if run.is_main:
-            try:
-                checkpoint.clear(run.out, checkpoints=run.arguments.fresh)
-                found = checkpoint.read(run.out)
-            except (CheckpointError, OSError) as error:
-                problems.append(str(error))
-    found = broadcast_object(run, found)
-    if found is None:
-        return _Progress()
-    content, remark = found
-    state = checkpoint.decode(content)
-    _check_identity(run, json.loads(state["identity"]), identity)
-    _load_weights(run, model, state)
-    try:
-        optimizer.load_state_dict(state["optimizer"])
-    except ValueError as error:
-        raise CheckpointError(_describe_other(run, f"another optimizer ({error})")) from error
-    run.scaler.load_state_dict(state["scaler"])
-    progress = _Progress(**json.loads(state["progress"]))
-    if remark:
-        run.say(remark)
-    run.say(f"going on after epoch {progress.epoch}, from {run.out}")
-    return progress
-
-
-def _keep(
-    run: Run,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    identity: Mapping[str, Any],
-    progress: _Progress,
-    *,
-    best: bool,
-    save_frozen: bool,
-) -> None:
-    """Writes checkpoint and curves, in the first process; all fail if it does."""
-    with _agreeing(run) as problems:
-        if run.is_main:
-            left_out = (
-                set()
-                if save_frozen
-                else {name for name, weights in model.named_parameters() if not weights.requires_grad}
-            )
-            state = {
-                "identity": json.dumps(identity),
-                "progress": json.dumps(vars(progress)),
-                "model": {name: value for name, value in model.state_dict().items() if name not in left_out},
-                "optimizer": optimizer.state_dict(),
-                "scaler": run.scaler.state_dict(),
-            }
-            try:
-                checkpoint.save(run.out, state, best=best)
-                write_curves(run.out / CURVES, progress.history)
-            except CheckpointError as error:
-                problems.append(str(error))
-            except OSError as error:
-                problems.append(
-                    f"{run.out / CURVES}: cannot be written: {error.strerror}; make room and run again"
-                )
-
-
-@contextlib.contextmanager
-def _agreeing(run: Run) -> Iterator[list[str]]:
-    """What the first process puts into the list fails all of them, so that none waits for one that has gone."""
-    problems: list[str] = []
-    yield problems
-    agreed = broadcast_object(run, problems)
-    if agreed:
-        raise CheckpointError("; ".join(agreed))
-
-
-def _load_best(run: Run, model: nn.Module) -> None:
-    content = b""
-    with _agreeing(run) as problems:
-        if run.is_main:
-            try:
-                content = checkpoint.read_best(run.out)
-            except CheckpointError as error:
-                problems.append(str(error))
-    _load_weights(run, model, checkpoint.decode(broadcast_object(run, content)))
-
-
-def _load_weights(run: Run, model: nn.Module, state: Mapping[str, Any]) -> None:
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    try:
-        missing, unexpected = model.load_state_dict(state["model"], strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(_describe_other(run, f"a model of other shapes ({error})")) from error
-    if unexpected or set(missing) - frozen:
-        names = sorted({*unexpected, *missing} - frozen)
-        raise CheckpointError(_describe_other(run, f"a model with other weights ({', '.join(names[:5])})"))
-
-
-def _describe_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    kept = {name: value for name, value in vars(arguments).items() if name not in CHANGEABLE}
-    return json.loads(json.dumps(kept, default=str))
-
-
-def _check_identity(run: Run, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    if found["recipe"] != wanted["recipe"]:
-        raise CheckpointError(_describe_other(run, f"the recipe {found['recipe']}"))
-    theirs, ours = found["arguments"], wanted["arguments"]
-    differing = [
-        f"--{name.replace('_', '-')} {theirs.get(name)} (now {ours.get(name)})"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
-    ]
-    if differing:
-        raise CheckpointError(_describe_other(run, f"a training with {', '.join(differing)}"))
-    if found["data_digest"] != wanted["data_digest"]:
-        raise CheckpointError(_describe_other(run, "a training on other data"))
-    if found["metric"] != json.loads(json.dumps(wanted["metric"])):
-        raise CheckpointError(_describe_other(run, f"a training for {' '.join(found['metric'])}"))
-
-
-def _describe_other(run: Run, what: str) -> str:
-    return f"{run.out} holds the checkpoint of {what}; repeat that command, choose another --out, or forget it with --fresh"
-
-
 def _describe_divergence(run: Run, error: TrainingError, kept: int) -> str:
     where = f"the checkpoint of epoch {kept} is kept in {run.out}" if kept else "no epoch was finished"
     return (
@@ -341,6 +190,6 @@ def _describe_epoch(row: Mapping[str, float], epochs: int, best: bool) -> str:
     return f"epoch {row['epoch']}/{epochs}  {values}  {row['duration_s']:.1f} s{'  best' if best else ''}"
 
 
-def _describe_end(run: Run, progress: _Progress, metric: str, stopped_early: bool) -> str:
+def _describe_end(run: Run, progress: Progress, metric: str, stopped_early: bool) -> str:
     why = f"no better one in {run.arguments.patience} epochs" if stopped_early else "all epochs done"
     return f"{why}: best {metric} {progress.best[metric]:.4f} in epoch {progress.best_epoch}; checkpoints in {run.out}"

@@ -85,12 +85,12 @@ def test_fp16_passes_over_a_step_whose_gradients_overflow(tmp_path: Path) -> Non
     with start(parsed, "test") as run:
         model = wrap(nn.Linear(1, 1, bias=False), run)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        before = float(model.weight)
+        before = model.weight.item()
         scale = run.scaler.get_scale()
         with run.autocast():
             loss = model(torch.full((1, 1), 60_000.0)).float().sum()
         step(run, model, optimizer, loss)
-        assert float(model.weight) == before
+        assert model.weight.item() == before
         assert run.scaler.get_scale() == scale / 2
 
 
