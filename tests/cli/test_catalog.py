@@ -52,7 +52,11 @@ def test_a_good_one(tmp_path: Path) -> None:
         ('license = "MIT"', 'license = ""', r"\[tiny\]: license: expected a text"),
         ('["EmbedText"]', "7", r"\[tiny\]: default_for: expected a list of rpc names, got 7"),
         ('recipe = "services', 'recipe = "os; services', r"\[tiny\]: recipe: expected a module"),
-        ('registry = "pypi"', 'registry = "cargo"', r"source 1: registry: expected pypi or npm.*, got 'cargo'"),
+        (
+            'registry = "pypi"',
+            'registry = "cargo"',
+            r"source 1: registry: expected pypi or npm.*, got 'cargo'",
+        ),
         (
             'package = "tiny-model"',
             'package = "--index-url=x"',
