@@ -41,7 +41,16 @@ from services.speech.training.data.clips import Clip
 from services.speech.training.forms import PRECISIONS, REFERENCE, allow, make_forms, run_graph
 from services.speech.training.release_sounds import PREPROCESSING, digest_sources
 from services.speech.training.release_sounds import SOURCES as RECORDED
-from services.speech.training.train_commands import LENGTH, LEVEL, Trained, is_digit, numbers, prepare
+from services.speech.training.train_commands import (
+    FOLDS,
+    LENGTH,
+    LEVEL,
+    Trained,
+    is_digit,
+    numbers,
+    prepare,
+    train_folds,
+)
 from shared.inference.artifact import Artifact, copy_artifact
 from shared.inference.heldout import write_heldout
 from shared.inference.manifest import Gate, HeldOut, Made, Quality
@@ -58,25 +67,16 @@ CATALOG = Path(__file__).parents[1] / "models" / "catalog.toml"
 NAME = "commands"
 MAX_AUDIO_S = 10.0
 SOURCES = (*RECORDED, "klettres", "pocketsphinx", "voices")
-# Voices that are left out together. English and Spanish of Allison are one voice; in each half every language that has two
-# recorded voices keeps one.
-FOLDS = {
-    2: (("allison", "armelle", "carlo"), ("ivrvoice", "june", "menardi")),
-    6: tuple((voice,) for voice in train_commands.VOICES),
-}
 GATES = {"accuracy": Gate(min=0.8), "letters": Gate(min=0.2)}
 
 
 def train_all(arguments: argparse.Namespace) -> tuple[list[Trained], Trained]:
     """Train the folds' networks and the one that is served; a finished one is only answered again."""
-    own = {key: value for key, value in vars(arguments).items() if key not in ("into", "folds")}
-
-    def train(left_out: Sequence[str], name: str) -> Trained:
-        told = {**own, "leave_out": ",".join(left_out), "out": arguments.out / name}
-        return train_commands.main(argparse.Namespace(**told))
-
-    folds = [train(voices, f"fold-{at}") for at, voices in enumerate(FOLDS[arguments.folds])]
-    return folds, train((), "final")
+    own = argparse.Namespace(
+        **{key: value for key, value in vars(arguments).items() if key not in ("into", "folds")}
+    )
+    folds = train_folds(own, arguments.folds)
+    return folds, train_commands.main(argparse.Namespace(**{**vars(own), "out": arguments.out / "final"}))
 
 
 def find_inputs(final: Trained) -> tuple[NDArray[np.float32], list[Clip]]:
