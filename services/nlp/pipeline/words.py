@@ -51,10 +51,7 @@ def join_stretches(words: Sequence[Stretch], most: int) -> list[Stretch]:
     if len(words) <= most:
         return list(words)
     edges = [round(index * len(words) / most) for index in range(most + 1)]
-    return [
-        Stretch(words[first].begin, words[last - 1].end)
-        for first, last in itertools.pairwise(edges)
-    ]
+    return [Stretch(words[first].begin, words[last - 1].end) for first, last in itertools.pairwise(edges)]
 
 
 def leave_out(text: str, stretches: Sequence[Stretch], kept: Sequence[bool]) -> str:
