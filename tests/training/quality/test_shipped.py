@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from shared.inference.artifact import read_artifact
 from tests.benchmarks.report import Row
@@ -31,8 +33,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     catalog = root / "services/vision/models/catalog.toml"
     catalog.parent.mkdir(parents=True)
     catalog.write_text(CATALOG)
+    found = load_digits()
+    np.savez(root / "digits.npz", images=found.images, labels=found.target)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PICTURES_CATALOG", str(catalog))
+        patch.setenv("PICTURES", str(root))
         run_command(["-m", RECIPE, "--release", "--seed", "3", "--epochs", "2"], root / "first", threads=1)
         yield Place(root / "data", root / "runs", models=(root / "first" / "artifact",))
 
@@ -41,6 +45,7 @@ def by_name(rows: list[Row]) -> dict[str, Row]:
     return {row.name.split("pictures/", 1)[1]: row for row in rows}
 
 
+@pytest.mark.timeout(300)  # trains it first
 def test_it_says_by_which_command_it_was_made(place: Place) -> None:
     (shipped,) = list_shipped(place)
     assert shipped.artifact.manifest.made.command.startswith(f"python -m {RECIPE} ")
@@ -49,6 +54,7 @@ def test_it_says_by_which_command_it_was_made(place: Place) -> None:
     assert (shipped.title, shipped.key) == ("vision/pictures", "vision-pictures")
 
 
+@pytest.mark.timeout(300)
 def test_the_command_makes_it_again(place: Place) -> None:
     rows = by_name(list(rebuilt.measure([0], place)))
     assert rows["accuracy"].value == 0.0
@@ -74,6 +80,7 @@ def test_its_claims_are_measured_on_what_was_made_again(place: Place) -> None:
     assert forms["int8 weights/worth"].holds is (forms["int8 weights/smaller"].value >= 3)
 
 
+@pytest.mark.timeout(300)  # three trainings, each of which imports torch
 def test_two_processes_give_one_process_curve(place: Place) -> None:
     (row,) = distributed.measure([0], place)
     assert row.name == "distributed/vision/train_pictures/loss"
