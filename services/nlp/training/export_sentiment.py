@@ -243,7 +243,7 @@ def _read_texts(
         kept = divided.test if learned_from else tuple(found)
         kept = tuple(thin(kept, arguments.limit)) if arguments.limit else kept
         tests[domain] = Texts(kept, tokenize(tokenizer, [item.text for item in kept], sentiment.MAX_TOKENS))
-    return tuple(train), tests
+    return tuple(thin(train, arguments.limit) if arguments.limit else train), tests
 
 
 def _write_heldout(judged: Judged) -> HeldOut:

@@ -92,6 +92,17 @@ class Judged:
             points.append(Point(form, found.value, found.low, found.high, taken[form], len(content)))
         return choose(points, reference="fp32")
 
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """Their answers on all held-out snippets."""
+        return baselines(self.train, self.snippets)
+
+    def place(self, domain: str) -> slice:
+        """Where a domain's snippets stand among all."""
+        before = list(self.tests)[: list(self.tests).index(domain)]
+        begin = sum(len(self.tests[name]) for name in before)
+        return slice(begin, begin + len(self.tests[domain]))
+
     def domain_metrics(self) -> dict[str, Metric]:
         """Accuracy by domain, as the manifest holds it."""
         found = {}
@@ -163,8 +174,8 @@ def _test(judged: Judged, domain: str) -> Test:
     truth = np.array([snippet.label for snippet in snippets])
     metrics = measure(truth, softmax(judged.logits[FORM][domain]), LABELS)
     rivals = []
-    for baseline in baselines(judged.train, snippets):
-        right = baseline.correct(truth)
+    for baseline in judged.baselines:
+        right = baseline.correct(judged.truth())[judged.place(domain)]
         rivals.append(
             Rival(baseline.name, wilson(int(right.sum()), len(right)), compare(metrics.correct, right))
         )

@@ -16,6 +16,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -71,43 +72,43 @@ def read_domain(data: Path, domain: str, *, neutral: float = NEUTRAL) -> list[Sn
     """
     path = data / FOLDER / FILES[domain]
     try:
-        content = path.read_text("utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(
-            path, expected="the published file", got="none", advice="run 'sensorium data pull vader'"
+            path, expected="the published file", got="none", advice="run `sensorium data pull vader`"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(path, expected="UTF-8", got=str(error), advice="pull it again") from error
+    return list(_parse(content, path, domain, neutral))
+
+
+# A measurement reads the same files for each seed, and finding what is alike takes seconds.
+@lru_cache(maxsize=2 * len(FILES))
+def _parse(content: bytes, path: Path, domain: str, neutral: float) -> tuple[Snippet, ...]:
     snippets = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(_decode(content, path).splitlines(), 1):
         fields = line.split("\t")
         try:
             identity, rating, text = fields[0], float(fields[1]), fields[2].strip()
         except (IndexError, ValueError):
-            raise DataError(
-                path,
-                expected=f"line {number}: id, rating and text separated by tabs",
-                got=repr(line[:60]),
-                advice="pull it again",
-            ) from None
+            expected = f"line {number}: id, rating and text separated by tabs"
+            raise DataError(path, expected=expected, got=repr(line[:60]), advice="pull it again") from None
         if len(fields) != 3 or not abs(rating) <= EXTREME:
-            raise DataError(
-                path,
-                expected=f"line {number}: three fields, a rating from -4 to 4",
-                got=f"{len(fields)} fields, rating {fields[1]}",
-                advice="pull it again",
-            )
+            expected = f"line {number}: three fields, a rating from -4 to 4"
+            got = f"{len(fields)} fields, rating {fields[1]}"
+            raise DataError(path, expected=expected, got=got, advice="pull it again")
         if abs(rating) > neutral and _WORDS.search(text):
             group = f"{domain}/{identity.split('_')[0]}"
             snippets.append(Snippet(f"{domain}/{identity}", text, rating, group))
     if len({snippet.label for snippet in snippets}) < 2:
-        raise DataError(
-            path,
-            expected="negative and positive snippets",
-            got=f"{len(snippets)} snippets of one label" if snippets else "no snippet",
-            advice="pull it again",
-        )
-    return group_alike(snippets)
+        got = f"{len(snippets)} snippets of one label" if snippets else "no snippet"
+        raise DataError(path, expected="negative and positive snippets", got=got, advice="pull it again")
+    return tuple(group_alike(snippets))
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(path, expected="UTF-8", got=str(error), advice="pull it again") from error
 
 
 def group_alike(snippets: Sequence[Snippet], alike: float = ALIKE) -> list[Snippet]:

@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 _STEPS = 100  # of L-BFGS; the loss no longer moves after some 40
+_LEAST = (
+    0.05  # of a network that has learned nothing: it is heard all the same, so that its answers have a sign
+)
 _RAREST = 5.0  # a piece that two of ten thousand texts have is about as free as the prior lets weights be
 
 
@@ -63,7 +66,7 @@ def score_words(words: Tensor, rows: Sequence[Tensor]) -> Tensor:
 
 
 def fit_blend(margins: Tensor, scores: Tensor, labels: Tensor) -> Blend:
-    """The shares that make the labels of validation texts most likely; none is below zero.
+    """The shares that make the labels of validation texts most likely; the network's is above zero, the words' not below.
 
     margins: positive minus negative logit of the network, float [texts]; scores: of the words; labels: 0 or 1.
     """
@@ -79,4 +82,4 @@ def fit_blend(margins: Tensor, scores: Tensor, labels: Tensor) -> Blend:
 
     optimizer.step(measure)
     scale, share = shares.detach().tolist()
-    return Blend(max(scale, 0.0), max(share, 0.0))
+    return Blend(max(scale, _LEAST), max(share, 0.0))
