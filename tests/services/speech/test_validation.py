@@ -4,7 +4,13 @@ import pytest
 from sensorium.speech.v1 import speech_service_pb2 as pb
 
 from services.speech.limits import Bounds, describe
-from services.speech.validation import RawFormat, check_audio, check_language, check_threshold
+from services.speech.validation import (
+    RawFormat,
+    check_audio,
+    check_language,
+    check_max_results,
+    check_threshold,
+)
 from shared.errors import InvalidArgument, InvalidArguments
 
 BOUNDS = Bounds(max_audio_s=10, max_audio_bytes=1_000)
@@ -93,11 +99,23 @@ def test_threshold_out_of_range(threshold):
         check_threshold(pb.DetectSpeechRequest(threshold=threshold))
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(0, 5), (1, 1), (100, 100)])
+def test_max_results(asked, taken):
+    assert check_max_results(asked) == taken
+
+
+@pytest.mark.parametrize("asked", [-1, 101, 2**31 - 1])
+def test_max_results_out_of_range(asked):
+    with pytest.raises(InvalidArgument, match="1 to 100, or 0 for 5"):
+        check_max_results(asked)
+
+
 def test_limits_are_told():
     limits = describe(BOUNDS, 5_000)
     assert [item.method.rpartition("/")[2] for item in limits] == [
         "Transcribe",
         "DetectSpeech",
+        "RecognizeCommand",
         "EmbedSpeaker",
     ]
     for item in limits:
