@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from tests.benchmarks.report import Row
 from tests.quality.place import Place
-from tests.quality.rows import exact
+from tests.quality.rows import exact, not_measured
 from tests.quality.shipped import list_shipped, rebuild
 
-# A default recipe trains in ten minutes on two cores.
+# A default recipe trains in ten minutes on two cores; asked of one, which does not depend on who else uses the machine.
 _LONGEST_S = 600.0
 
 
@@ -35,4 +35,18 @@ def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
             if graph.file in after.files
         )
         yield exact(f"rebuilt/{shipped.title}/same_graph", float(same), "1 = same bytes", how)
-        yield exact(f"rebuilt/{shipped.title}/duration", again.duration_s, "s", how, at_most=_LONGEST_S)
+        yield exact(
+            f"rebuilt/{shipped.title}/duration",
+            again.duration_s,
+            "s",
+            f"{how}; by the clock of a shared machine",
+        )
+        told = (
+            f"{how}; CPU time, loading, evaluation and export included: what it takes on one core of its own"
+        )
+        if again.cpu_s is None:
+            yield not_measured(
+                f"rebuilt/{shipped.title}/cpu", "s", f"<= {_LONGEST_S:g}", "the run was kept without it"
+            )
+        else:
+            yield exact(f"rebuilt/{shipped.title}/cpu", again.cpu_s, "s", told, at_most=_LONGEST_S)

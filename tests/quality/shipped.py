@@ -7,6 +7,7 @@ Making one again writes, below runs/quality/rebuilt/<service>-<model>: `artifact
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Rebuilt:
     folder: Path
     artifact: Artifact
     duration_s: float
+    cpu_s: float | None  # of the command and all that it started; None of runs that did not say it
 
 
 def list_shipped(place: Place) -> list[Shipped]:
@@ -78,11 +80,14 @@ def rebuild(shipped: Shipped, place: Place) -> Rebuilt:
     def run(folder: Path) -> Mapping[str, Any]:
         # As many threads as then: sums of another order round differently.
         threads = shipped.artifact.manifest.made.environment.get("threads")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         run_command(shipped.command, folder, threads=int(threads) if threads else None)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         made = sorted((folder / "artifact" / name).glob("*/artifact.json"))
         if len(made) != 1:
             raise RuntimeError(f"{shipped.title}: expected one version in {folder / 'artifact' / name}")
-        return {"version": made[0].parent.name}
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"version": made[0].parent.name, "cpu_s": cpu_s}
 
     result = place.once("rebuilt", shipped.key, run)
     folder = place.folder("rebuilt", shipped.key)
@@ -90,6 +95,7 @@ def rebuild(shipped: Shipped, place: Place) -> Rebuilt:
         folder,
         read_artifact(folder / "artifact" / name / result["version"]),
         place.duration_s("rebuilt", shipped.key),
+        result.get("cpu_s"),
     )
 
 
