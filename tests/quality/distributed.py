@@ -1,4 +1,4 @@
-"""Two processes give one process's loss curve, for every recipe of a model that ships."""
+"""Two processes give one process's loss curve, for every model that ships."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ _SHORT = ["--limit", "2000", "--epochs", "2", "--threads", "1", "--device", "cpu
 
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
-    """Per recipe: the largest difference of the training loss over the epochs."""
-    seen: set[str] = set()
+    """Per model: the largest difference of the training loss over the epochs."""
     for shipped in list_shipped(place):
-        module = shipped.command[1]
-        if module in seen:
-            continue
-        seen.add(module)
-        kept = place.once(
-            "distributed", module.rsplit(".", 1)[1], lambda folder, one=shipped: _compare(one, folder)
+        kept = place.once("distributed", shipped.key, lambda folder, one=shipped: _compare(one, folder))
+        said = " ".join([*shipped.command, *_SHORT])
+        how = f"`python {said}`, gloo, {kept['epochs']} epochs; columns {', '.join(kept['columns'])}"
+        yield exact(
+            f"distributed/{shipped.title}/loss", kept["largest"], "largest difference", how, at_most=_MOST
         )
-        how = f"{module} {' '.join(_SHORT)}, gloo, {kept['epochs']} epochs; columns {', '.join(kept['columns'])}"
-        name = f"distributed/{shipped.artifact.service}/{module.rsplit('.', 1)[1]}/loss"
-        yield exact(name, kept["largest"], "largest difference", how, at_most=_MOST)
 
 
 def _compare(shipped: Shipped, folder: Path) -> Mapping[str, Any]:

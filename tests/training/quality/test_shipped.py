@@ -83,7 +83,7 @@ def test_its_claims_are_measured_on_what_was_made_again(place: Place) -> None:
 @pytest.mark.timeout(300)  # three trainings, each of which imports torch
 def test_two_processes_give_one_process_curve(place: Place) -> None:
     (row,) = distributed.measure([0], place)
-    assert row.name == "distributed/vision/train_pictures/loss"
+    assert row.name == "distributed/vision/pictures/loss"
     assert row.holds is True
     assert "train_loss" in row.how
 
