@@ -145,13 +145,13 @@ def make_artifact(run: Run, folds: dict[int, Trained], made: Made, models: Path)
     )
 
 
-def digest_sources(data: Path, names: Sequence[str], pattern: str = "*") -> list[Source]:
-    """The digests of the data sets that are read."""
-    return [
-        digest_data(name, (path for path in (data / name).rglob(pattern) if path.is_file()), data / name)
-        for name in names
-        if (data / name).is_dir()
-    ]
+def digest_sources(data: Path, names: Sequence[str]) -> list[Source]:
+    """The digests of the data sets that are read; of each, all its files but those of `sensorium data` itself."""
+
+    def find(folder: Path) -> list[Path]:
+        return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+    return [digest_data(name, find(data / name), data / name) for name in names if (data / name).is_dir()]
 
 
 def get_args_parser() -> argparse.ArgumentParser:
