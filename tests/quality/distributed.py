@@ -33,12 +33,24 @@ def _compare(shipped: Shipped, folder: Path) -> Mapping[str, Any]:
     words = [*shipped.command[:2], *_keep_kind(shipped.command[2:]), *_SHORT, "--fresh"]
     for processes in (1, 2):
         run_command(words, folder / str(processes), processes=processes, threads=1)
-    one, two = (read_curves(folder / str(processes) / FILE) for processes in (1, 2))
-    if len(one) != len(two) or not one:
-        raise RuntimeError(f"{shipped.title}: expected curves of equal length, got {len(one)} and {len(two)}")
-    columns = [name for name in one[0] if "loss" in name and name not in OF_THE_MACHINE]
-    largest = max(abs(a[name] - b[name]) for a, b in zip(one, two, strict=True) for name in columns)
-    return {"largest": largest, "epochs": len(one), "columns": columns}
+    # A recipe may train several times: to choose an epoch, then on everything.
+    files = sorted(path.relative_to(folder / "1") for path in (folder / "1").rglob(FILE))
+    largest, epochs, columns = 0.0, 0, set()
+    for file in files:
+        one, two = (read_curves(folder / str(processes) / file) for processes in (1, 2))
+        if len(one) != len(two) or not one:
+            raise RuntimeError(
+                f"{shipped.title}: {file}: expected equal lengths, got {len(one)} and {len(two)}"
+            )
+        losses = [name for name in one[0] if "loss" in name and name not in OF_THE_MACHINE]
+        largest = max(
+            largest, *(abs(a[name] - b[name]) for a, b in zip(one, two, strict=True) for name in losses)
+        )
+        epochs += len(one)
+        columns |= set(losses)
+    if not columns:
+        raise RuntimeError(f"{shipped.title}: expected a {FILE} with a loss below --out, got none")
+    return {"largest": largest, "epochs": epochs, "columns": sorted(columns)}
 
 
 def _keep_kind(words: Sequence[str]) -> list[str]:
