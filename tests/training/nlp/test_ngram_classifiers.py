@@ -84,7 +84,7 @@ def test_a_threshold_is_where_answers_are_right_often_enough() -> None:
 
 
 RECIPES = {
-    "topics": (["--limit", "1500", "--epochs", "4", "--ngrams", "20000"], 0.45),
+    "topics": (["--limit", "1000", "--epochs", "4", "--ngrams", "15000"], 0.4),
     "reuters": (["--limit", "1200", "--epochs", "4"], 0.85),
     "spam": (["--limit", "700", "--epochs", "4", "--ngrams", "10000"], 0.85),
     "language": (["--limit", "4000", "--min-messages", "780", "--epochs", "4", "--ngrams", "6000"], 0.6),
