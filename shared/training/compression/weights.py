@@ -2,11 +2,11 @@
 
 Lives here: the rewriting of a graph. Not here: sums in int8 (`calibrated.py`).
 
-Each weight is q * scale with one scale for a row of an embedding, or for one output of a layer, so that large outputs do
-not coarsen small ones. In the graph that is Cast and Mul, which ONNX Runtime computes once when it opens the graph: a run
-then costs what it cost in float32. (DequantizeLinear, the other way to write it, is kept for fusing and is computed anew in
-every run; MatMulNBits is no operator of ONNX, and ran .5 to 1 times as fast as float32 on the encoder that `calibrated.py`
-speaks of.) Rows of an embedding are looked up in int8 and scaled afterwards: the table stays small in memory too.
+Each weight is q * scale with one scale for a row of a table (for a column of a narrow one), or for one output of a layer, so
+that large outputs do not coarsen small ones. In the graph that is Cast and Mul, which ONNX Runtime computes once when it
+opens the graph: a run then costs what it cost in float32. (DequantizeLinear, the other way to write it, is kept for fusing
+and is computed anew in every run; MatMulNBits is no operator of ONNX, and ran .5 to 1 times as fast as float32 on the
+encoder that `calibrated.py` speaks of.) Tables are looked up in int8 and scaled afterwards: they stay small in memory too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 # Smaller tensors are not worth the two nodes; and biases and norms, all of them small, stay exact.
 SMALLEST = 1024
 _LARGEST = 127
+# Rows of fewer values share scales by column: one of their own would be a large part of their bytes.
+_WIDE = 16
 
 # Operator -> input that holds weights.
 _WEIGHTS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
@@ -49,13 +51,12 @@ def weight_only_int8(content: bytes, *, smallest: int = SMALLEST, keep: Collecti
         value = numpy_helper.to_array(item)
         if value.size < smallest:
             continue
-        if value.ndim == 2 and all(
-            node.op_type == "Gather" and index == 0 and _axis(node) == 0 for node, index in uses
-        ):
-            whole, scale = _round(value, (1,))
+        if value.ndim in (1, 2) and all(_looks_up(node, index, value.ndim) for node, index in uses):
+            by_row = value.ndim == 2 and value.shape[1] >= _WIDE
+            whole, scale = _round_table(value, by_row=by_row)
             _replace(graph, item, name, whole, scale)
             for node, _ in uses:
-                after[id(node)] = _scale_rows(node, name)
+                after[id(node)] = _scale_rows(node, name, by_row=by_row)
         elif (kept := _kept_axes(uses, value.ndim)) is not None:
             whole, scale = _round(value, tuple(axis for axis in range(value.ndim) if axis not in kept))
             _replace(graph, item, name, whole, scale)
@@ -105,23 +106,46 @@ def _replace(
     item: TensorProto,
     name: str,
     whole: NDArray[np.int8],
-    scale: NDArray[np.float32],
+    scale: NDArray[np.generic],
 ) -> None:
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
     item.CopyFrom(numpy_helper.from_array(whole, f"{name}.int8"))
 
 
-def _axis(node: NodeProto) -> int:
-    return next((part.i for part in node.attribute if part.name == "axis"), 0)
+def _looks_up(node: NodeProto, index: int, dims: int) -> bool:
+    """Whether a node takes rows out of a table by number: Gather, or GatherND where there is one axis."""
+    if index != 0:
+        return False
+    axis = next((part.i for part in node.attribute if part.name == "axis"), 0)
+    return (node.op_type == "Gather" and axis == 0) or (node.op_type == "GatherND" and dims == 1)
 
 
-def _scale_rows(node: NodeProto, name: str) -> list[NodeProto]:
-    """Look rows up in int8 and their scales beside them; the node itself becomes the first of it."""
+def _round_table(value: NDArray[np.float32], *, by_row: bool) -> tuple[NDArray[np.int8], NDArray[np.generic]]:
+    """By row: scales in float16, rounded up, so that no row is cut off at 127. Else one for each column, in float32."""
+    if not by_row:
+        return _round(value, (0,))
+    scale = np.maximum(np.abs(value).max(axis=1, keepdims=True) / _LARGEST, np.finfo(np.float16).tiny)
+    half = scale.astype(np.float16)
+    half = np.where(half.astype(np.float32) < scale, np.nextafter(half, np.float16(np.inf)), half)
+    if not np.isfinite(half).all():
+        return _round(value, (1,))
+    return np.clip(np.rint(value / half.astype(np.float32)), -_LARGEST, _LARGEST).astype(np.int8), half
+
+
+def _scale_rows(node: NodeProto, name: str, *, by_row: bool) -> list[NodeProto]:
+    """Look values up in int8 and multiply by their scales; the node itself becomes the first of it."""
     ids, output = node.input[1], node.output[0]
     node.input[0] = f"{name}.int8"
     node.output[0] = f"{output}.int8"
+    scale, scaling = f"{name}.scale", []
+    if by_row:
+        scale = f"{output}.scale"
+        scaling = [
+            helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.half"], axis=0),
+            helper.make_node("Cast", [f"{output}.half"], [scale], to=TensorProto.FLOAT),
+        ]
     return [
-        helper.make_node("Gather", [f"{name}.scale", ids], [f"{output}.scale"], axis=0),
+        *scaling,
         helper.make_node("Cast", [f"{output}.int8"], [f"{output}.whole"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}.whole", f"{output}.scale"], [output]),
+        helper.make_node("Mul", [f"{output}.whole", scale], [output]),
     ]

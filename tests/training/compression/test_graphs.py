@@ -167,3 +167,46 @@ def test_what_static_int8_leaves_can_become_int8_weights() -> None:
     both = weight_only_int8(static)
     assert len(both) < 0.8 * len(static)
     assert relative(both, "attention") < 0.25
+
+
+class Narrow(nn.Module):
+    """A linear model over n-grams: a weight for each, and a narrow row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(5000, 4)
+        self.register_buffer("weights", torch.rand(5000) * 8 + 1)
+
+    def forward(self, ids: Tensor, counts: Tensor) -> Tensor:
+        return (self.rows(ids) * (self.weights[ids] * counts).unsqueeze(-1)).sum(1)
+
+
+def test_narrow_tables_and_vectors_that_are_looked_up_take_a_byte_a_value() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    example = {
+        "ids": torch.randint(0, 5000, (3, 7), generator=generator),
+        "counts": torch.rand(3, 7, generator=generator),
+    }
+    whole = to_onnx(Narrow(), example, ["logits"], CASES["grams"].dynamic)
+    small = weight_only_int8(whole)
+    assert len(whole) / len(small) > 3.7
+    batch = {
+        "ids": np.random.default_rng(0).integers(0, 5000, (64, 30)),
+        "counts": np.random.default_rng(1).random((64, 30), np.float32),
+    }
+    expected, got = run(whole, batch), run(small, batch)
+    assert np.sqrt(np.square(got - expected).mean()) / expected.std() < 0.02
+
+
+def test_rows_of_zeros_and_of_tiny_values_stay_what_they_are() -> None:
+    network = make(CASES["grams"])
+    with torch.no_grad():
+        network.table.weight[1] = 0
+        network.table.weight[2] *= 1e-9
+    example = CASES["grams"].draw(3, 7, torch.Generator().manual_seed(0))
+    small = weight_only_int8(to_onnx(network, example, ["logits"], CASES["grams"].dynamic))
+    batch = {"ids": np.array([[1, 2, 0]]), "counts": np.ones((1, 3), np.float32)}
+    with torch.no_grad():
+        expected = network.last.bias.numpy()
+    assert np.allclose(run(small, batch)[0], expected, atol=1e-3)
