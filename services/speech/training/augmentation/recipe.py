@@ -23,9 +23,9 @@ class CommandAugmentation:
     others: Sequence[Samples] = field(default=())  # people talking in the background
     speed: float = 0.18
     reverberation: float = 0.3
-    noise: float = 0.4
+    noise: float = 0.5
     telephone: float = 0.2
-    mobile: float = 0.3
+    mobile: float = 0.35
     colour: float = 0.4
 
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
