@@ -67,7 +67,7 @@ class Learned:
 
     def read(self, documents: Documents) -> Part:
         """Other documents as this network reads them."""
-        return read_part(documents, self.reader, self.model.weights.cpu().numpy())
+        return read_part(documents, self.reader, self.model.weights[:, 0].cpu().numpy())
 
 
 @dataclass(frozen=True)

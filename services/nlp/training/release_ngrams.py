@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from services.nlp.pipeline.ngrams import PREPROCESSING
 from services.nlp.training import train_language, train_reuters, train_spam, train_topics
 from services.nlp.training.card_ngrams import Served, describe_card, describe_scripts
+from services.nlp.training.compact import compact
 from services.nlp.training.data.bags import Bags, read_bags
 from services.nlp.training.learning import Trained, keep
 from shared.inference.artifact import Artifact, copy_artifact
@@ -38,7 +39,6 @@ from shared.training.card.files import make_files
 from shared.training.compression.half import fp16
 from shared.training.compression.latency import measure_latency
 from shared.training.compression.pareto import Point, choose, write_points
-from shared.training.compression.weights import weight_only_int8
 from shared.training.evaluation.calibration import softmax
 from shared.training.evaluation.interval import wilson
 from shared.training.evaluation.metrics import measure
@@ -145,7 +145,7 @@ def make_artifact(run: Run, name: str, trained: Trained, made: Made, models: Pat
         at_least=ITEMS if run.arguments.limit is None else 1,
         keep=run.out / PARITY,
     )
-    contents = {"float32": whole, "float16": fp16(whole), "int8 weights": weight_only_int8(whole)}
+    contents = {"float32": whole, "float16": fp16(whole), "int8 weights": compact(whole)}
     points = make_forms(run, contents, bags, documents.labels)
     form = next(point.name for point in points if point.chosen)
     served = contents[form]

@@ -13,11 +13,13 @@ import torch
 from services.nlp.classifier import CLASSIFIERS
 from services.nlp.pipeline.ngrams import NgramRule
 from services.nlp.training import release_ngrams, train_topics
+from services.nlp.training.compact import compact
 from services.nlp.training.data.bags import join_bags, learn_reader, normalise, read_bags, weigh
 from services.nlp.training.learning import find_threshold, measure_loss
 from services.nlp.training.model.ngrams import NgramClassifier
 from shared.inference.artifact import read_artifact, verify
 from shared.training.errors import CheckpointError
+from shared.training.export import ExportError, to_onnx
 
 RULE = NgramRule(word_orders=(1,))
 TEXTS = ("red apple", "green apple", "red red car", "blue car", "green tree")
@@ -171,3 +173,32 @@ def test_a_missing_dataset_is_told(tmp_path: Path) -> None:
                 ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
             )
         )
+
+
+@pytest.mark.parametrize("hidden", [0, 4])
+def test_a_byte_for_each_number_changes_answers_by_their_rounding_only(hidden: int) -> None:
+    generator = np.random.default_rng(3)
+    network = NgramClassifier(generator.uniform(0.5, 9, 3001).astype(np.float32), 5, hidden=hidden).eval()
+    torch.manual_seed(2)
+    torch.nn.init.normal_(network.rows.weight)
+    example = {"ids": torch.zeros(2, 3, dtype=torch.int64), "counts": torch.zeros(2, 3)}
+    axes = {0: "batch", 1: "ngrams"}
+    whole = to_onnx(network, example, ["logits"], {"ids": axes, "counts": axes})
+    small = compact(whole)
+    assert len(small) < 0.3 * len(whole)
+    rows = {
+        "ids": generator.integers(1, 3001, (50, 20)),
+        "counts": generator.integers(0, 4, (50, 20)).astype(np.float32),
+    }
+    one, other = (
+        onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["logits"], rows)[0]
+        for graph in (whole, small)
+    )
+    assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
+
+
+def test_another_graph_is_not_made_smaller() -> None:
+    network = torch.nn.Linear(2, 2)
+    graph = to_onnx(network, {"input": torch.zeros(2, 2)}, ["logits"])
+    with pytest.raises(ExportError, match="NgramClassifier"):
+        compact(graph)

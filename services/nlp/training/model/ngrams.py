@@ -25,7 +25,8 @@ class NgramClassifier(nn.Module):
         self, weights: NDArray[np.float32], labels: int, *, hidden: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.register_buffer("weights", torch.from_numpy(np.asarray(weights, np.float32)))
+        # A table of one column: looked up by name in the exported graph, as the rows are (`compact.py`).
+        self.register_buffer("weights", torch.from_numpy(np.asarray(weights, np.float32)[:, None].copy()))
         width = hidden or labels
         self.rows = nn.Embedding(len(weights), width)
         # A linear model starts from nothing; rows that feed a layer must differ.
@@ -38,7 +39,8 @@ class NgramClassifier(nn.Module):
 
     def forward(self, ids: Tensor, counts: Tensor) -> Tensor:
         """The served form: rows of equal length."""
-        values = (1 + torch.log(counts.clamp(min=1))) * self.weights[ids] * (counts > 0)
+        weights = functional.embedding(ids, self.weights).squeeze(2)
+        values = (1 + torch.log(counts.clamp(min=1))) * weights * (counts > 0)
         norms = values.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
         summed = torch.matmul((values / norms).unsqueeze(1), self.rows(ids)).squeeze(1)
         return self._finish(summed) / self.temperature
