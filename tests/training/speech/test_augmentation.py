@@ -107,5 +107,21 @@ def test_warping_moves_a_peak_up():
     features[0, 20] = 1.0
     draws = torch.zeros(1, spectrum.DRAWS)
     draws[0, 0] = 0.0  # the factor 1 - warp: bands are read further down
+    draws[0, 5] = 0.5
     moved = spectrum.alter(features, draws)
     assert int(moved[0, :, 0].argmax()) == round(20 / (1 - 0.12))
+
+
+def test_a_slower_pace_widens_the_middle():
+    features = torch.zeros(1, 4, 99)
+    features[0, :, 45:54] = 1.0
+    draws = torch.full((1, spectrum.DRAWS), 0.5)
+    draws[0, [2, 4]] = 0.0
+    draws[0, 5] = 0.0
+    slower = spectrum.alter(features, draws, tempo=np.log(2.0))
+    assert float(slower[0, 0].sum()) == pytest.approx(18, abs=1.5)
+    assert float(slower[0, 0, 49]) == 1.0
+    draws[0, 5] = 1.0
+    assert float(spectrum.alter(features, draws, tempo=np.log(2.0))[0, 0].sum()) == pytest.approx(
+        4.5, abs=1.0
+    )
