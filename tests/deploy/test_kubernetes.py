@@ -1,0 +1,140 @@
+"""The manifests agree with each other, with the images and with the gateway's configuration.
+
+What a cluster's own schemas say of them is checked with kustomize and kubernetes-validate, see deploy/README.md.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config import read_mesh
+from shared.rpc.settings import RpcSettings
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+DOCKER = ROOT / "deploy" / "docker"
+SERVICES = ("vision", "nlp", "speech")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+FILES = sorted(
+    path for path in KUBERNETES.rglob("*.yaml") if path.name not in ("mesh.yaml", "kustomization.yaml")
+)
+
+
+def read_all(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def pod_specs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in FILES:
+        for document in read_all(path):
+            if document["kind"] in ("Deployment", "Job"):
+                yield f"{path.parent.name}/{path.name}", document["spec"]["template"]["spec"]
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+PODS = [pytest.param(spec, id=name) for name, spec in pod_specs()]
+
+
+def test_every_file_is_listed_where_it_lies() -> None:
+    for path in FILES:
+        listed = yaml.safe_load((path.parent / "kustomization.yaml").read_text())["resources"]
+        assert path.name in listed, path
+    for path in KUBERNETES.rglob("kustomization.yaml"):
+        for name in yaml.safe_load(path.read_text()).get("resources", ()):
+            assert (path.parent / name).exists(), f"{path}: {name}"
+
+
+@pytest.mark.parametrize("spec", PODS)
+def test_pods_are_confined(spec: dict[str, Any]) -> None:
+    assert spec["automountServiceAccountToken"] is False
+    security = spec["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] == security["fsGroup"] == 65532
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers(spec):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"requests", "limits"} <= container["resources"].keys()
+    for volume in spec["volumes"]:
+        if "emptyDir" in volume:
+            assert volume["emptyDir"]["sizeLimit"], "a folder without a bound could fill the node"
+
+
+@pytest.mark.parametrize("spec", PODS)
+def test_images_are_ours_and_of_this_version(spec: dict[str, Any]) -> None:
+    for container in containers(spec):
+        name, _, tag = container["image"].partition(":")
+        assert name in {"sensorium/gateway", "sensorium/service", "sensorium/models", "sensorium/training"}
+        assert tag.split("-")[0] == VERSION
+
+
+def test_a_drain_fits_into_the_time_a_pod_has_to_end() -> None:
+    for _, spec in pod_specs():
+        if (grace_s := spec.get("terminationGracePeriodSeconds")) is not None:
+            (container,) = spec["containers"]
+            sleep_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            assert grace_s >= RpcSettings().drain_timeout_s + sleep_s + 10
+
+
+def test_the_gateway_looks_for_the_services_that_there_are() -> None:
+    mesh = read_mesh(KUBERNETES / "base" / "gateway" / "mesh.yaml").mesh
+    (headless,) = read_all(KUBERNETES / "base" / "replicas" / "service.yaml")
+    assert headless["spec"]["clusterIP"] == "None"
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+    port = {one["name"]: one["port"] for one in headless["spec"]["ports"]}["grpc"]
+    assert {service.name: service.dns for service in mesh.services} == {
+        name: f"{name}-{headless['metadata']['name']}:{port}" for name in SERVICES
+    }
+    for name in SERVICES:
+        kustomization = yaml.safe_load((KUBERNETES / "base" / name / "kustomization.yaml").read_text())
+        assert kustomization["namePrefix"] == f"{name}-"
+        patch = {one["path"]: one["value"] for one in yaml.safe_load(kustomization["patches"][0]["patch"])}
+        assert patch["/spec/template/spec/containers/0/args"] == [f"services.{name}"]
+        (variable,) = patch["/spec/template/spec/containers/0/env"]
+        assert variable["name"] == f"SENSORIUM_{name.upper()}_INFERENCE__CORES"
+
+
+def test_ports_are_those_of_the_images() -> None:
+    exposed = {
+        name: set(re.search(r"^EXPOSE (.*)$", (DOCKER / name).read_text(), re.M)[1].split())  # type: ignore[index]
+        for name in ("gateway.Dockerfile", "service-cpu.Dockerfile")
+    }
+    for path, image in (("replicas", "service-cpu.Dockerfile"), ("gateway", "gateway.Dockerfile")):
+        (deployment,) = read_all(KUBERNETES / "base" / path / "deployment.yaml")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert {str(port["containerPort"]) for port in container["ports"]} <= exposed[image]
+
+
+def test_only_the_gateway_prometheus_and_labelled_pods_reach_replicas() -> None:
+    policies = {
+        one["metadata"]["name"]: one["spec"] for one in read_all(KUBERNETES / "base" / "network.yaml")
+    }
+    assert policies["nobody"]["policyTypes"] == ["Ingress", "Egress"]
+    assert not policies["nobody"].get("ingress")
+    assert not policies["nobody"].get("egress")
+    callers, scrapers = policies["replicas"]["ingress"]
+    assert [one["podSelector"]["matchLabels"] for one in callers["from"]] == [
+        {"app.kubernetes.io/component": "gateway"},
+        {"sensorium.dev/internal-client": "true"},
+    ]
+    assert scrapers["ports"] == [{"port": "metrics"}]
+
+
+@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.Dockerfile")), ids=lambda path: path.name)
+def test_images_end_as_nobody_special(path: Path) -> None:
+    stages = re.split(r"^FROM ", path.read_text(), flags=re.M)[1:]
+    assert "\nUSER 65532:65532\n" in stages[-1]
+    assert "uv sync --frozen" in path.read_text()
