@@ -28,6 +28,8 @@ _COLLECTIONS = (
     ("newsgroups", train_topics, "newsgroups", "20newsgroups", 0.851),
     ("reuters", train_reuters, "reuters", "reuters-r8", 0.974),
 )
+# "Not worse" needs a margin where two models are equally good: no interval of 2,189 texts would lie above 0 then.
+_MARGIN = {"newsgroups": 0.0, "reuters": -0.01}
 BASELINES = ("majority", "nearest_neighbour", "svm_words", "svm_pairs")
 
 
@@ -75,7 +77,12 @@ def _compare(
     for baseline in BASELINES:
         theirs = np.asarray(beside[baseline]) == truth
         yield rate(f"topics/{name}/{baseline}", wilson(int(theirs.sum()), len(truth)), "accuracy", how)
-        yield against(f"topics/{name}/against/{baseline}", compare(right, theirs), f"{how}, seed 0")
+        yield against(
+            f"topics/{name}/against/{baseline}",
+            compare(right, theirs),
+            f"{how}, seed 0",
+            at_least=_MARGIN[name],
+        )
 
 
 def run_baselines(data: Path, dataset: str, stem: str) -> dict[str, list[int]]:
