@@ -13,7 +13,7 @@ PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test test-training lint protos protos-check bench chaos quality test-clients clean \
+.PHONY: help up demo models data test training test-training lint protos protos-check bench chaos quality test-clients clean \
   train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
@@ -33,6 +33,8 @@ data: .venv/.serve ## fetch the pinned data sets that models are trained on (ARG
 
 test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp models ## everything that must hold (no torch needed)
 	$(BIN)/pytest $(ARGS)
+
+training: .venv-training/.stamp ## make the environment of the training scripts, .venv-training (torch)
 
 test-training: .venv-training/.stamp models ## short forms of every training, its export and its proof (torch; after `make test`)
 	@$(BIN)/sensorium data pull

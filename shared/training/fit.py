@@ -79,7 +79,10 @@ def fit(
     identity = describe_identity(run, metric, better, data_digest)
     progress = resume(run, model, optimizer, identity)
     resumed = kept = progress.epoch
-    if resumed and progress.epochs != epochs and schedule is not None:
+    if resumed and progress.epochs != epochs and resumed >= epochs:
+        done = "1 epoch is" if resumed == 1 else f"{resumed} epochs are"
+        run.say(f"--epochs was {progress.epochs}, is {epochs}: {done} done already and none is added")
+    elif resumed and progress.epochs != epochs and schedule is not None:
         run.say(
             f"--epochs was {progress.epochs}, is {epochs}: the learning rate goes on as one of {epochs} epochs would"
         )

@@ -35,6 +35,8 @@ RECIPE = "finetuned-images"
 
 def load_data(run: Run) -> PictureSets:
     """Reads and divides the pictures; without a folder given, the emoji's."""
+    # Before the minute that reading takes: `make_network` needs it afterwards.
+    run.dataset("efficientnet")
     folder = run.arguments.pictures
     if folder is None:
         folder = run.out / "emoji"

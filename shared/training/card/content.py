@@ -42,7 +42,7 @@ class Calibration:
     bins: Sequence[Bin]
     before: float  # calibration error without the temperature
     after: float  # with it
-    temperature: float
+    temperature: float  # 1 where none was fitted
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from shared.training.card.content import Card, Test
+from shared.training.card.content import Calibration, Card, Test
 from shared.training.evaluation.interval import Interval
 from shared.training.evaluation.metrics import Metrics
 
@@ -116,11 +116,26 @@ def _render_calibration(card: Card) -> str:
         for part in said.bins
     ]
     return (
-        f"**Calibration**: a temperature of {said.temperature:.2f}, fitted on validation items, is folded into the graph; "
-        f"expected calibration error {said.before:.3f} without and {said.after:.3f} with it.\n\n"
+        f"**Calibration**: {describe_temperature(said)}\n\n"
         + _table(("confidence", "items", "mean confidence", "accuracy"), rows)
         + "\n\n![reliability](reliability.png)"
     )
+
+
+def describe_temperature(said: Calibration) -> str:
+    """What the temperature did to the scores, also where it did no good."""
+    if said.temperature == 1:
+        return (
+            "no temperature was fitted, for there were too few validation items to fit one on; expected calibration "
+            f"error {said.after:.3f}."
+        )
+    text = (
+        f"a temperature of {said.temperature:.2f}, fitted on validation items, is folded into the graph; "
+        f"expected calibration error {said.before:.3f} without and {said.after:.3f} with it."
+    )
+    if round(said.after, 3) > round(said.before, 3):
+        text += " On these items the temperature made the scores worse, not better: do not read them as exact shares."
+    return text
 
 
 def _render_slices(card: Card) -> str:

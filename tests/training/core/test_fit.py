@@ -104,6 +104,15 @@ def test_more_epochs_go_on_from_there(arguments: Parse, capsys: pytest.CaptureFi
     )
 
 
+def test_fewer_epochs_than_are_done_add_none(arguments: Parse, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train_digits.main(arguments("--epochs", 3))
+    fitted = train_digits.main(arguments("--epochs", 2))
+    assert fitted.history == first.history
+    printed = capsys.readouterr().out
+    assert "--epochs was 3, is 2: 3 epochs are done already and none is added" in printed
+    assert "learning rate goes on" not in printed
+
+
 def counted(run: Run, scores: list[float], **options: object) -> tuple[Fitted, nn.Linear]:
     """A model whose weight is the number of its epochs, with given scores."""
     model = wrap(nn.Linear(1, 1, bias=False), run)
