@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from services.vision.pipeline.classification import CropConstants
 from services.vision.training.augmentation import PhotoAugmentation
-from services.vision.training.data.pictures import Pictures, hold_out
+from services.vision.training.data.pictures import Pictures, check_counts, hold_out
 from services.vision.training.data.source import Source, read_source
 from shared.inference.manifest import Data, Made
 from shared.training.arguments import parse_count, parse_fraction
@@ -116,12 +116,8 @@ def read_sets(run: Run, folder: Path, *, mean: float, std: float) -> PictureSets
         raise DataError(
             folder, expected=f"square pictures of at least {LEAST_SIDE} pixels", got=got, advice="crop them"
         )
-    try:
-        train, valid = hold_out(source.train.labels, arguments.valid_share, arguments.seed)
-    except ValueError as error:
-        raise DataError(
-            folder, expected="two pictures of each class to learn from", got=str(error), advice="add some"
-        ) from error
+    check_counts(source.train, 2, "to learn from and to tune on")
+    train, valid = hold_out(source.train.labels, arguments.valid_share, arguments.seed)
     sets = PictureSets(
         _to_set(source.train.take(train)),
         _to_set(source.train.take(valid)),

@@ -24,6 +24,22 @@ LABELS = "labels.csv"
 ADVICE = f"give one folder of images for each class, or a {LABELS} with the columns file,label"
 
 
+class UnreadableError(DataError):
+    """A file that has the name of a picture and cannot be read as one."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        advice = "repair or remove it"
+        super().__init__(path, expected="a picture", got=reason, advice=advice)
+        self.args = (f"{path}: cannot be read as a picture: {reason}; {advice}",)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises DataError where there is no folder of this name."""
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "no such folder"
+        raise DataError(folder, expected="a folder of images", got=got, advice=ADVICE)
+
+
 def read_folder(
     folder: Path, side: int, *, classes: Sequence[str] | None = None, limit: int | None = None
 ) -> Pictures:
@@ -61,8 +77,7 @@ def list_images(folder: Path) -> list[tuple[Path, str]]:
     Raises:
         DataError: the folder is missing, there are no images, or labels.csv is wrong.
     """
-    if not folder.is_dir():
-        raise DataError(folder, expected="a folder of images", got="no such folder", advice=ADVICE)
+    check_folder(folder)
     if (folder / LABELS).exists():
         return _list_labelled(folder)
     found = [
@@ -92,7 +107,9 @@ def _list_labelled(folder: Path) -> list[tuple[Path, str]]:
         ) from error
     if not {"file", "label"} <= set(columns):
         got = ", ".join(columns)[:80] or "nothing"
-        raise DataError(path, expected="the columns file and label", got=got, advice=ADVICE)
+        raise DataError(
+            path, expected="the columns file and label", got=got, advice="the first line must be `file,label`"
+        )
     if not rows:
         raise DataError(path, expected="a line for each image", got="none", advice=ADVICE)
     seen: dict[str, int] = {}
@@ -126,13 +143,8 @@ def _read_image(path: Path, side: int) -> np.ndarray:
     try:
         picture = decode(path.read_bytes(), field=path.name, max_pixels=bounds.max_pixels)
     except InvalidArgument as error:
-        raise DataError(
-            path,
-            expected="an image that can be read",
-            got=f"another file ({error.description})",
-            advice="repair or remove it",
-        ) from error
+        # What comes last is said to a client who sends a picture.
+        raise UnreadableError(path, error.description.rpartition("; ")[0] or error.description) from error
     except OSError as error:
-        got = error.strerror or "nothing"
-        raise DataError(path, expected="an image", got=got, advice="repair or remove it") from error
+        raise UnreadableError(path, error.strerror or "nothing was read") from error
     return np.asarray(crop(picture.image, side))

@@ -89,6 +89,20 @@ def check_classes(pictures: Pictures, *, advice: str) -> Pictures:
     return pictures
 
 
+def check_counts(pictures: Pictures, least: int, purpose: str) -> None:
+    """Raises DataError, which names the class, where one has fewer than `least` pictures."""
+    counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
+    if few := [(name, count) for name, count in zip(pictures.classes, counts, strict=True) if count < least]:
+        name, count = few[0]
+        others = f" (and too few of {len(few) - 1} more classes)" if len(few) > 1 else ""
+        raise DataError(
+            pictures.origin,
+            expected=f"at least {least} pictures of each class, {purpose}",
+            got=f"{count} of {name!r}{others}",
+            advice="add some, or remove the class",
+        )
+
+
 def fold(labels: Labels, index: int, count: int, seed: int) -> tuple[Labels, Labels]:
     """Places of the pictures outside and inside part `index` of `count`, each class divided evenly over the parts.
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.vision.training.data.cifar import is_cifar, read_cifar
-from services.vision.training.data.folder import ADVICE, read_folder
+from services.vision.training.data.folder import check_folder, read_folder
 from services.vision.training.data.mnist import find_idx, read_idx, read_json
-from services.vision.training.data.pictures import Pictures, hold_out
-from shared.training.errors import DataError
+from services.vision.training.data.pictures import Pictures, check_counts, hold_out
 
 TRAIN_FOLDERS = ("train", "training")
 HELD_OUT_FOLDERS = ("held_out", "held-out", "test", "val", "valid", "validation")
@@ -37,8 +36,7 @@ def read_source(
     Raises:
         DataError: the folder is of no known format, or its content is not as the format says.
     """
-    if not folder.is_dir():
-        raise DataError(folder, expected="a folder of pictures", got="no such folder", advice=ADVICE)
+    check_folder(folder)
     if is_cifar(folder):
         return Source(
             read_cifar(folder).limit(limit), read_cifar(folder, "held out").limit(limit), "the publisher"
@@ -61,12 +59,8 @@ def read_source(
 
 
 def _divide(pictures: Pictures, share: float, seed: int, limit: int | None) -> Source:
-    try:
-        train, held_out = hold_out(pictures.labels, share, seed)
-    except ValueError as error:
-        raise DataError(
-            pictures.origin, expected="two pictures of each class", got=str(error), advice=ADVICE
-        ) from error
+    check_counts(pictures, 3, "to learn from, to tune on and to judge by")
+    train, held_out = hold_out(pictures.labels, share, seed)
     divided = f"{share:.0%} of each class, seed {seed}"
     return Source(pictures.take(train).limit(limit), pictures.take(held_out).limit(limit), divided)
 
