@@ -18,6 +18,7 @@ from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import Bars, Lines, Progress
 from cli.registry.compare import compare
 from cli.registry.integrity import sign, verify
+from cli.registry.own import describe_own
 from cli.registry.promote import history, promote, rollback
 from cli.tune.command import tune
 
@@ -89,25 +90,16 @@ def show(
     json_lines: Json = False,
     state_dir: StateDir = None,
 ) -> None:
-    """Show a model: what it is, where it comes from, its licence, its graphs once pulled, and its card."""
-    from cli.pull.build import artifact_folder
+    """Show a model: what it is, where it comes from, its licence, its graphs once pulled, and its card.
 
-    for entry in choose(read_catalogs(ROOT), [name]):
-        folder = artifact_folder(entry, state_folder(state_dir))
-        row = _describe(entry, state_folder(state_dir))
-        row["sources"] = [
-            {"registry": s.registry, "package": s.package, "version": s.version, "sha256": s.sha256}
-            for s in entry.sources
-        ]
-        if not (folder / "artifact.json").is_file() and entry.shipped:
-            folder = entry.shipped_folder
-        manifest = folder / "artifact.json"
-        if manifest.is_file():
-            row["graphs"] = json.loads(manifest.read_text(encoding="utf-8")).get("graphs", {})
-        card = folder / "card.md"
-        if not card.is_file() and entry.text("card"):
-            card = entry.path.with_name(entry.text("card"))
-        row["card"] = card.read_text(encoding="utf-8") if card.is_file() else ""
+    Of a model that no catalogue names, the version that serves is shown, as it lies in the state folder.
+    """
+    entries = read_catalogs(ROOT)
+    if any(name in (entry.public_name, entry.name, entry.service) for entry in entries):
+        rows = [_show(entry, state_folder(state_dir)) for entry in choose(entries, [name])]
+    else:
+        rows = [describe_own(name, state_folder(state_dir))]
+    for row in rows:
         if json_lines:
             print_json(row)
         else:
@@ -143,6 +135,27 @@ def _describe(entry: Entry, state: Path) -> dict[str, object]:
         "shipped": entry.shipped,
         "pulled": str(folder) if (folder / "artifact.json").is_file() else "",
     }
+
+
+def _show(entry: Entry, state: Path) -> dict[str, object]:
+    from cli.pull.build import artifact_folder
+
+    folder = artifact_folder(entry, state)
+    row = _describe(entry, state)
+    row["sources"] = [
+        {"registry": s.registry, "package": s.package, "version": s.version, "sha256": s.sha256}
+        for s in entry.sources
+    ]
+    if not (folder / "artifact.json").is_file() and entry.shipped:
+        folder = entry.shipped_folder
+    manifest = folder / "artifact.json"
+    if manifest.is_file():
+        row["graphs"] = json.loads(manifest.read_text(encoding="utf-8")).get("graphs", {})
+    card = folder / "card.md"
+    if not card.is_file() and entry.text("card"):
+        card = entry.path.with_name(entry.text("card"))
+    row["card"] = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return row
 
 
 def _short(row: dict[str, object]) -> dict[str, object]:

@@ -156,10 +156,10 @@ def _promote(
 ) -> int:
     from cli.registry.followers import wait_followed
     from cli.registry.promotion import ROLLED_BACK, promote, try_candidate
-    from cli.registry.versions import find_candidate, find_place
+    from cli.registry.versions import find_candidate, find_new_place
     from shared.gates import Verdict, admits
 
-    place = find_place(name, state)
+    place = find_new_place(name, said, state)
     artifact = find_candidate(place, said)
     trust = find_trust(state, trusted)
     version = ""
@@ -178,7 +178,6 @@ def _promote(
                 action=action,
                 margin=margin,
                 accept_undecided=accept_undecided,
-                refresh=lambda: find_place(place.public_name, state),
             )
         followers = wait_followed(state, place.service, place.name, version, watcher) if version else []
     let_in = admits(trial.findings, accept_undecided=accept_undecided)

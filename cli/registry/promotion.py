@@ -4,7 +4,6 @@ Not here: the gates' arithmetic (`shared.gates`), the command line (`promote`), 
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -140,11 +139,10 @@ def promote(
     action: str,
     margin: float = MARGIN,
     accept_undecided: bool = False,
-    refresh: Callable[[], Place],
 ) -> tuple[Trial, str]:
     """Try a candidate and, if it is let in, make it the next version. Gives the trial and the version, "" if it was refused.
 
-    One at a time for each model; `refresh` looks at the versions on disk again once it is this one's turn.
+    One at a time for each model: the versions on disk are looked at again once it is this one's turn.
 
     Raises:
         CommandError: see `try_candidate`; or nothing can be written.
@@ -153,7 +151,7 @@ def promote(
     waiting = f"{place.public_name}: waiting for another promotion"
     with exclusive(place.models / f".{place.name}.promotion.lock", waiting=lambda: watcher.note(waiting)):
         history = History(place.state, place.service, place.name)
-        place = refresh()
+        place = place.refresh()
         history.settle(place.models / place.name)
         trial = try_candidate(place, candidate, trust, watcher, margin=margin, rollback=action == ROLLED_BACK)
         said = {
@@ -169,7 +167,7 @@ def promote(
         signer = own_signer(place.state)
         with exclusive(place.models / f".{place.name}.lock"):
             # A pull may have added one meanwhile.
-            place = refresh()
+            place = place.refresh()
             entry = find_entry(place)
             version = next_version(place.versions, None if entry is None else entry.version)
             digest = digest_manifest({**_read_document(candidate), "version": version})

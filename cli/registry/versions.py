@@ -9,6 +9,7 @@ from cli.failure import CommandError
 from cli.place import ROOT, models_dir
 from cli.pull.catalog import Entry, read_catalogs
 from shared.inference.artifact import Artifact, ArtifactError, read_artifact, verify
+from shared.inference.manifest import MANIFEST
 from shared.inference.repository.versions import order, scan
 
 
@@ -35,6 +36,17 @@ class Place:
         """Where a version is, or would be."""
         return self.models / self.name / version
 
+    def refresh(self) -> "Place":
+        """The same model, with the versions that are on disk now."""
+        return _look(self.state, self.service, self.name)
+
+    def call(self, artifact: Artifact, serving: Artifact | None = None) -> str:
+        """How a version is told from others: `serving 1`, `version 1`, or `candidate (FOLDER)` where it is none yet."""
+        if artifact.folder.parent != self.models / self.name:
+            return f"candidate ({artifact.folder})"
+        is_serving = serving is not None and serving.version == artifact.version
+        return f"{'serving' if is_serving else 'version'} {artifact.version}"
+
     def read(self, version: str) -> Artifact:
         """A version on disk; its files are not checked yet.
 
@@ -51,20 +63,13 @@ class Place:
 
 
 def find_place(name: str, state: Path) -> Place:
-    """The model that `<model>` or `<service>/<model>` means, on disk or in a catalogue.
+    """The model that `<model>` or `<service>/<model>` means: on disk, in a catalogue, or in the record of promotions.
 
     Raises:
         CommandError: there is none of this name, or several services have one.
     """
     service, _, model = name.rpartition("/")
-    root = state / "models"
-    on_disk = {
-        folder.name: scan(folder)
-        for folder in sorted(root.glob("*"))
-        if folder.is_dir() and folder.name[0] != "."
-    }
-    catalogued = {(entry.service, entry.name) for entry in read_catalogs(ROOT)}
-    known = catalogued | {(each, one) for each, found in on_disk.items() for one in found}
+    known = _find_known(state)
     fitting = sorted(pair for pair in known if pair[1] == model and service in ("", pair[0]))
     if not fitting:
         names = ", ".join(sorted(f"{each}/{one}" for each, one in known))
@@ -73,9 +78,53 @@ def find_place(name: str, state: Path) -> Place:
         raise CommandError(
             f"'{name}' may be {' or '.join('/'.join(pair) for pair in fitting)}; say which", exit_code=2
         )
-    service = fitting[0][0]
-    versions = on_disk.get(service, {}).get(model, {})
-    return Place(state, service, model, tuple(sorted(versions, key=order)))
+    return _look(state, *fitting[0])
+
+
+def find_new_place(name: str, candidate: str, state: Path) -> Place:
+    """The same, but a model that nobody knows yet may be meant too, if the candidate's folder says that it is of that one.
+
+    Raises:
+        CommandError: see `find_place`; or the candidate is of another model, or of a service that is not ours.
+    """
+    service, _, model = name.rpartition("/")
+    folder = Path(candidate).expanduser()
+    if any(one == model and service in ("", each) for each, one in _find_known(state)):
+        return find_place(name, state)
+    if not (folder / MANIFEST).is_file():
+        return find_place(name, state)  # says which models there are
+    artifact = _read_folder(folder, candidate)
+    services = sorted({entry.service for entry in read_catalogs(ROOT)})
+    if artifact.service not in services:
+        raise CommandError(
+            f"{candidate}: service: expected one of {', '.join(services)}, got '{artifact.service}'",
+            exit_code=2,
+        )
+    public_name = f"{artifact.service}/{artifact.name}"
+    if model != artifact.name or service not in ("", artifact.service):
+        raise CommandError(
+            f"no model is called '{name}', and {candidate} holds {public_name}: to promote it as a new model, "
+            f"call it {public_name}",
+            exit_code=2,
+        )
+    return _look(state, artifact.service, artifact.name)
+
+
+def _find_known(state: Path) -> set[tuple[str, str]]:
+    """Services and names of models."""
+    on_disk = (
+        (folder.name, name)
+        for folder in (state / "models").glob("[!.]*")
+        if folder.is_dir()
+        for name in scan(folder)
+    )
+    recorded = ((path.parent.name, path.stem) for path in (state / "registry").glob("*/*.jsonl"))
+    return {(entry.service, entry.name) for entry in read_catalogs(ROOT)} | {*on_disk, *recorded}
+
+
+def _look(state: Path, service: str, name: str) -> Place:
+    versions = scan(models_dir(state, service)).get(name, {})
+    return Place(state, service, name, tuple(sorted(versions, key=order)))
 
 
 def find_entry(place: Place) -> Entry | None:
@@ -99,22 +148,26 @@ def find_candidate(place: Place, said: str) -> Artifact:
     if said in place.versions:
         return place.read(said)
     folder = Path(said).expanduser()
-    if not (folder / "artifact.json").is_file():
+    if not (folder / MANIFEST).is_file():
         known = ", ".join(place.versions) or "none"
         raise CommandError(
             f"'{said}' is no version of {place.public_name} on disk (there are: {known}), nor a folder of an artifact",
             exit_code=2,
         )
-    try:
-        artifact = read_artifact(folder.resolve(), placed=False)
-    except ArtifactError as error:
-        raise CommandError(f"{said}: {error}") from error
+    artifact = _read_folder(folder, said)
     if (artifact.service, artifact.name) != (place.service, place.name):
         raise CommandError(
             f"{said}: expected an artifact of {place.public_name}, got one of {artifact.service}/{artifact.name}",
             exit_code=2,
         )
     return artifact
+
+
+def _read_folder(folder: Path, said: str) -> Artifact:
+    try:
+        return read_artifact(folder.resolve(), placed=False)
+    except ArtifactError as error:
+        raise CommandError(f"{said}: {error}") from error
 
 
 def find_serving(place: Place) -> Artifact | None:
