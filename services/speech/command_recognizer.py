@@ -39,11 +39,19 @@ class CommandRecognizer:
         self._constants = CommandConstants.model_validate(artifact.constants)
         self._rows = max(1, artifact.graphs["model"].max_batch_size)
         self._names = [split_label(label) for label in self._constants.labels]
+        self.languages = tuple(dict.fromkeys(language for _, language in self._names if language))
 
     async def recognize(
-        self, model: Model, clip: Clip, watch: ItemStopwatch, deadline: Deadline, *, max_results: int
+        self,
+        model: Model,
+        clip: Clip,
+        watch: ItemStopwatch,
+        deadline: Deadline,
+        *,
+        max_results: int,
+        language: str = "",
     ) -> list[Recognized]:
-        """Say what a clip is, best first.
+        """Say what a clip is, best first; with a language, one of `languages`, only what is said in that.
 
         Raises:
             InvalidArgument: the clip is longer than the model takes, or nothing is heard in it.
@@ -66,7 +74,7 @@ class CommandRecognizer:
             watch.add(answer)
             logits.append(answer.outputs["logits"])
         with watch.postprocessing():
-            return self._name(np.concatenate(logits), max_results)
+            return self._name(np.concatenate(logits), max_results, language)
 
     def _prepare(self, clip: Clip) -> NDArray[np.float32]:
         constants = self._constants
@@ -82,12 +90,18 @@ class CommandRecognizer:
             return command.place(command.trim(samples), constants.samples, constants.level)[None]
         return np.stack(command.windows(samples, constants.samples, constants.hop_samples, constants.level))
 
-    def _name(self, logits: NDArray[np.float32], max_results: int) -> list[Recognized]:
+    def _name(self, logits: NDArray[np.float32], max_results: int, language: str) -> list[Recognized]:
+        known = np.array([at for at, (_, own) in enumerate(self._names) if language in ("", own)])
+        logits = logits[:, known]
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
         scores = (shifted / shifted.sum(axis=1, keepdims=True)).mean(axis=0)
         # Stable, so that labels of equal score stand in the order of the artifact.
         order = np.argsort(-scores, kind="stable")[:max_results]
-        return [Recognized(self._names[at][0], self._names[at][1], float(scores[at])) for at in order]
+        return [
+            Recognized(label, own, float(scores[at]))
+            for at in order
+            for label, own in [self._names[known[at]]]
+        ]
 
 
 def split_label(label: str) -> tuple[str, str]:

@@ -13,7 +13,12 @@ from services.speech.clip import open_clip
 from services.speech.limits import Bounds
 from services.speech.pipeline.decoding import SAMPLE_RATE_HZ, Clip
 from services.speech.pipeline.segmentation import Span
-from services.speech.validation import check_language, check_max_results, check_threshold
+from services.speech.validation import (
+    check_command_language,
+    check_language,
+    check_max_results,
+    check_threshold,
+)
 from shared.errors import InvalidArgument
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
@@ -105,11 +110,14 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
         max_results = check_max_results(request.max_results)
         model = self._repository.model(request.model, "RecognizeCommand")
         chosen = await self._command_recognizers.get(model)
+        language = check_command_language(request.language, chosen.languages)
         watch = Stopwatch()
         async with self._admission.admit():
             item = watch.item()
             clip = await self._open(request.audio, item)
-            found = await chosen.recognize(model, clip, item, current_deadline(), max_results=max_results)
+            found = await chosen.recognize(
+                model, clip, item, current_deadline(), max_results=max_results, language=language
+            )
         return pb.RecognizeCommandResponse(
             commands=[
                 pb.RecognizedCommand(label=one.label, language=one.language, score=one.score) for one in found

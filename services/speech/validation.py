@@ -89,6 +89,22 @@ def check_language(tag: str, languages: Sequence[str]) -> str:
     return primary
 
 
+def check_command_language(tag: str, languages: Sequence[str]) -> str:
+    """Find the language that commands are said in, empty for any; a model whose labels have none takes no tag.
+
+    Raises:
+        InvalidArgument: none of the model's languages.
+    """
+    if tag and not languages:
+        raise InvalidArgument(
+            "language",
+            expected="unset for a model whose labels have no language",
+            got=repr(tag),
+            fix="leave it unset",
+        )
+    return check_language(tag, languages) if tag else ""
+
+
 def check_threshold(request: pb.DetectSpeechRequest) -> float | None:
     """Take the caller's threshold; None if there is none.
 

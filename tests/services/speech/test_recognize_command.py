@@ -40,6 +40,7 @@ async def tones(request: pytest.FixtureRequest, tmp_path_factory) -> AsyncIterat
     models = tmp_path_factory.mktemp("models")
     write_tones(models, "tones")
     write_tones(models, "stretches", hop_samples=2_000)
+    write_tones(models, "wordless", labels=["low", "middle", "high"])
     write_tones(models, "broken", labels=["alone"])
     repository = Repository(models, "speech", InferenceSettings(signature=UNSIGNED), {})
     await within(repository.load_all(), 60.0)
@@ -101,6 +102,23 @@ async def test_no_such_number_of_results(tones, wanted):
     fields, text = await refuse(tones, audio(tone(0.4, RATE)), max_results=wanted)
     assert fields == ["max_results"]
     assert "1 to 100" in text
+
+
+async def test_in_a_language_only_what_is_said_in_it(tones):
+    both = audio(tone(0.5, RATE, hz=400) + 0.8 * tone(0.5, RATE, hz=900))
+    assert (await ask(tones, both)).commands[0].language == "en"
+    for tag in ("it", "IT", "it-CH"):
+        reply = await ask(tones, both, language=tag)
+        assert [(command.language, command.label) for command in reply.commands] == [("it", "1")]
+        assert reply.commands[0].score == pytest.approx(1.0)
+
+
+async def test_languages_that_the_model_does_not_know(tones):
+    fields, text = await refuse(tones, audio(tone(0.4, RATE)), language="de")
+    assert fields == ["language"]
+    assert "en, it" in text
+    fields, _ = await refuse(tones, audio(tone(0.4, RATE)), "wordless", language="en")
+    assert fields == ["language"]
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])

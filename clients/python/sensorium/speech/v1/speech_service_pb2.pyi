@@ -295,10 +295,15 @@ class RecognizeCommandRequest(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     AUDIO_FIELD_NUMBER: builtins.int
     MAX_RESULTS_FIELD_NUMBER: builtins.int
+    LANGUAGE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Optional. Model as `<model>` or `<service>/<model>`; empty means the service's default for this rpc. NOT_FOUND if unknown."""
     max_results: builtins.int
     """Optional. Commands in the reply, 1 to 100; 0 means 5. INVALID_ARGUMENT outside."""
+    language: builtins.str
+    """Optional. Language that is spoken, as a BCP-47 tag; only commands of that language are then answered, with scores among them. Empty means
+    any. INVALID_ARGUMENT, listing the model's languages, for one it does not know.
+    """
     @property
     def audio(self) -> Global___Audio:
         """Required. A clip with one command. INVALID_ARGUMENT if it is longer than the model or the service takes, or without any sound."""
@@ -309,9 +314,10 @@ class RecognizeCommandRequest(google.protobuf.message.Message):
         model: builtins.str = ...,
         audio: Global___Audio | None = ...,
         max_results: builtins.int = ...,
+        language: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["audio", b"audio"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["audio", b"audio", "max_results", b"max_results", "model", b"model"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["audio", b"audio", "language", b"language", "max_results", b"max_results", "model", b"model"]) -> None: ...
 
 Global___RecognizeCommandRequest: typing_extensions.TypeAlias = RecognizeCommandRequest
 
@@ -364,11 +370,11 @@ class RecognizedCommand(google.protobuf.message.Message):
     LANGUAGE_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     label: builtins.str
-    """Output only. The command, e.g. `seven`, or the kind of sound, e.g. `music`."""
+    """Output only. The command, e.g. `7`, or the kind of sound, e.g. `music`."""
     language: builtins.str
     """Output only. Language in which it is spoken, as a BCP-47 tag; empty where the model's labels have none."""
     score: builtins.float
-    """Output only. Probability among the model's labels, 0 to 1."""
+    """Output only. Probability among the model's labels, or those of the language that was asked for, 0 to 1."""
     def __init__(
         self,
         *,
