@@ -1,9 +1,12 @@
-"""Files that others read while they are written: they appear whole or not at all."""
+"""Files as they should be: those that others read while they are written appear whole, those that are read are files."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
+from io import BufferedReader
 from pathlib import Path
 
 
@@ -34,3 +37,16 @@ def write_atomically(
     finally:
         # After the rename there is nothing of that name.
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading, if it is one: a pipe would hold who opens it, and a device may never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")

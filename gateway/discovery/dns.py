@@ -6,6 +6,7 @@ Lives here: asking a name server again and again. Not here: whether a replica an
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Mapping
 
 import dns.asyncresolver
@@ -20,6 +21,8 @@ REFRESH_S = 1.0
 # One try at one server; a lookup gives up after three such, and what was known stays.
 _TRY_S = 1.0
 _TYPES = ("A", "AAAA")
+# Of one name. Each replica has a stream of its own; a name server that says more is not one of ours.
+_MAX_ADDRESSES = 1_000
 
 
 class LookupFailed(Exception):
@@ -94,12 +97,32 @@ class DnsMembership:
             return []
         except (dns.exception.DNSException, OSError) as error:
             raise LookupFailed(str(error).partition("\n")[0] or type(error).__name__) from error
-        return [record.address for record in answer] if answer.rrset is not None else []
+        if answer.rrset is None:
+            # An alias that leads nowhere says nothing of who is there, unlike a name without addresses.
+            if answer.chaining_result.cnames:
+                raise LookupFailed(
+                    f"{host} is an alias of {answer.canonical_name}, which has no {kind} record"
+                )
+            return []
+        addresses = [record.address for record in answer if _can_be_called(record.address)]
+        if len(addresses) > _MAX_ADDRESSES:
+            raise LookupFailed(
+                f"{host} stands for {len(addresses)} addresses, expected at most {_MAX_ADDRESSES}"
+            )
+        return addresses
 
 
 def _split(named: str) -> tuple[str, int]:
     host, _, port = named.rpartition(":")
     return host, int(port)
+
+
+def _can_be_called(address: str) -> bool:
+    """Whether a replica can be at an address: not at one that means all hosts, this one or none."""
+    parsed = ipaddress.ip_address(address)
+    nobodys = parsed.is_unspecified or parsed.is_multicast or parsed.is_link_local or parsed.is_reserved
+    # `ipaddress` counts ::1 among the reserved.
+    return parsed.is_loopback or not nobodys
 
 
 def _join(address: str, port: int) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from shared.files import open_regular
 from shared.inference.draft import Draft, GraphDraft, collect_files, describe
 from shared.inference.folder import write_folder
 from shared.inference.manifest import (
@@ -160,9 +161,11 @@ def read_artifact(folder: Path, *, placed: bool = True) -> Artifact:
     """
     path = folder / MANIFEST
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         document = json.loads(content)
         manifest = Manifest.model_validate(document)
+        digest = digest_manifest(document)
     except FileNotFoundError:
         raise ArtifactError(f"{MANIFEST} is missing in {folder}") from None
     except OSError as error:
@@ -180,7 +183,7 @@ def read_artifact(folder: Path, *, placed: bool = True) -> Artifact:
     ):
         if placed and expected != got:
             raise ArtifactError(f"{MANIFEST}: {field_name}: expected the folder's {expected!r}, got {got!r}")
-    return Artifact(folder, manifest, digest_manifest(document), content)
+    return Artifact(folder, manifest, digest, content)
 
 
 def verify(artifact: Artifact) -> None:
@@ -193,9 +196,7 @@ def verify(artifact: Artifact) -> None:
     _check_names(artifact)
     for name in sorted(artifact.manifest.files):
         with _reading(artifact, name) as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            _check_file(artifact, name, size, hashlib.file_digest(file, "sha256").hexdigest())
+            _check_digest(artifact, name, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def copy_artifact(
@@ -214,7 +215,7 @@ def copy_artifact(
     for name in sorted(artifact.manifest.files):
         with _reading(artifact, name) as file:
             contents[name] = file.read()
-        _check_file(artifact, name, len(contents[name]), hashlib.sha256(contents[name]).hexdigest())
+        _check_digest(artifact, name, hashlib.sha256(contents[name]).hexdigest())
     contents[MANIFEST] = artifact.content
     if version and version != artifact.version:
         contents[MANIFEST] = _render({**json.loads(artifact.content), "version": version})
@@ -239,8 +240,14 @@ def _check_names(artifact: Artifact) -> None:
 
 @contextmanager
 def _reading(artifact: Artifact, name: str) -> Iterator[BufferedReader]:
+    """A file of the artifact, of the size that is stated: what is no regular file might never end."""
     try:
-        with (artifact.folder / name).open("rb") as file:
+        with open_regular(artifact.folder / name) as file:
+            size, stated = os.fstat(file.fileno()).st_size, artifact.manifest.files[name]
+            if size != stated.bytes:
+                raise ArtifactError(
+                    f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again"
+                )
             yield file
     except FileNotFoundError:
         raise ArtifactError(f"{name} is missing; pull the model again") from None
@@ -248,10 +255,8 @@ def _reading(artifact: Artifact, name: str) -> Iterator[BufferedReader]:
         raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _check_file(artifact: Artifact, name: str, size: int, sha256: str) -> None:
+def _check_digest(artifact: Artifact, name: str, sha256: str) -> None:
     stated = artifact.manifest.files[name]
-    if size != stated.bytes:
-        raise ArtifactError(f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again")
     if sha256 != stated.sha256:
         raise ArtifactError(
             f"{name}: expected sha256 {stated.sha256}, got {sha256}; it was changed, pull the model again"

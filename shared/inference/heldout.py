@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from shared.files import open_regular
 from shared.inference.folder import write_folder
 
 ABOUT, ITEMS = "heldout.json", "items.jsonl"
+# What JSON can say and no call or file system can carry.
+_UNSENDABLE = re.compile(r"[\0\ud800-\udfff]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A set is read into memory whole, and asked about in minutes.
 MAX_ITEMS = 100_000
@@ -150,7 +153,8 @@ def write_heldout(
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except OSError as error:
         raise HeldOutError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -172,6 +176,9 @@ def _parse_item(where: str, line: bytes) -> tuple[Item, str, str]:
     """An item, the path of its file if it has one, and the file's sha256 where the item says it."""
     said = _parse(where, line)
     label, text, file = said.get("label"), said.get("text"), said.get("file")
+    for key in ("label", "text", "file"):
+        if isinstance(said.get(key), str) and _UNSENDABLE.search(said[key]):
+            raise HeldOutError(f"{where}: {key}: expected characters, got half of one, or none (U+0000)")
     if not isinstance(label, str) or not label:
         raise HeldOutError(f"{where}: label: expected a text, got {label!r:.100}")
     if (text is None) == (file is None):

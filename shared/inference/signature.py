@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from shared.files import open_regular
 from shared.inference.artifact import Artifact
 from shared.inference.manifest import MANIFEST, SIGNATURE, ArtifactError
 from shared.settings import Settings, state_dir
@@ -103,7 +104,7 @@ def check_signature(artifact: Artifact, settings: SignatureSettings) -> str:
         SignatureError: it must not be trusted.
     """
     try:
-        with (artifact.folder / SIGNATURE).open("rb") as file:
+        with open_regular(artifact.folder / SIGNATURE) as file:
             content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         if not settings.required:

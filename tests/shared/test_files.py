@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.files import write_atomically
+from shared.files import open_regular, write_atomically
 
 
 def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
@@ -39,3 +39,16 @@ def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file", "text")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match="no regular file"):
+        open_regular(path)

@@ -6,12 +6,13 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
 
 class NameServer(BaseResolver):
     """records: name -> addresses, of both kinds. failing: "", "refuses" or "is silent". broken: names it fails for.
+    aliases: names that stand for another, of which it says nothing.
 
     Records live as long as Docker's say: for ten minutes.
     """
@@ -20,6 +21,7 @@ class NameServer(BaseResolver):
         self.records: dict[str, list[str]] = {}
         self.failing = ""
         self.broken: set[str] = set()
+        self.aliases: dict[str, str] = {}
         self._over = threading.Event()
         quiet = DNSLogger(log="", logf=lambda _line: None)
         self._udp = DNSServer(self, address="127.0.0.1", port=0, logger=quiet)
@@ -35,6 +37,9 @@ class NameServer(BaseResolver):
             self._over.wait(10)
         if self.failing or name in self.broken:
             reply.header.rcode = RCODE.SERVFAIL
+            return reply
+        if name in self.aliases:
+            reply.add_answer(RR(request.q.qname, QTYPE.CNAME, ttl=600, rdata=CNAME(self.aliases[name])))
             return reply
         if name not in self.records:
             reply.header.rcode = RCODE.NXDOMAIN

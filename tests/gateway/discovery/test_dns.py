@@ -82,6 +82,34 @@ async def test_many_replicas_of_one_name(server: NameServer) -> None:
     await changes.aclose()
 
 
+async def test_an_alias_that_leads_nowhere_removes_nobody(server: NameServer) -> None:
+    server.records["nlp.test"] = ["127.0.0.9"]
+    changes = follow(server, nlp="nlp.test:1").changes()
+    assert [await take(changes), await take(changes)] == [Insert("nlp", "127.0.0.9:1"), Settled()]
+    with structlog.testing.capture_logs() as logs:
+        following = asyncio.ensure_future(anext(changes))
+        server.aliases["nlp.test"] = "elsewhere.test"
+        while not logs:
+            assert not following.done()
+            await within(asyncio.sleep(0.01))
+    assert "is an alias of elsewhere.test" in logs[0]["reason"]
+    following.cancel()
+
+
+async def test_addresses_that_are_nobodys_are_left_out(server: NameServer) -> None:
+    server.records["nlp.test"] = ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "fe80::1", "127.0.0.9"]
+    changes = follow(server, nlp="nlp.test:1").changes()
+    assert [await take(changes), await take(changes)] == [Insert("nlp", "127.0.0.9:1"), Settled()]
+    await changes.aclose()
+
+
+async def test_a_name_of_thousands_is_not_believed(server: NameServer) -> None:
+    server.records["nlp.test"] = [f"127.1.{number // 250}.{number % 250 + 1}" for number in range(1_001)]
+    changes = follow(server, nlp="nlp.test:1").changes()
+    assert await take(changes) == Settled()
+    await changes.aclose()
+
+
 async def test_one_name_that_fails_does_not_hold_up_another(server: NameServer) -> None:
     server.records |= {"a.test": ["127.0.0.2"], "b.test": ["127.0.0.3"]}
     server.broken = {"a.test"}

@@ -84,6 +84,14 @@ def test_a_damaged_artifact_is_replaced(tmp_path: Path) -> None:
     verify(write_model(tmp_path, "line", linear()))
 
 
+def test_half_a_character_is_no_reason_to_fail_otherwise(tmp_path: Path) -> None:
+    artifact = write_model(tmp_path, "line", linear())
+    path = artifact.folder / "artifact.json"
+    path.write_text(path.read_text().replace('"license": "', '"license": "\\ud800'))
+    with pytest.raises(ArtifactError, match=r"artifact\.json is not JSON"):
+        read_artifact(artifact.folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
@@ -93,6 +101,10 @@ def test_a_damaged_artifact_is_replaced(tmp_path: Path) -> None:
         ),
         (lambda file: file.write_bytes(file.read_bytes()[:-1]), r"model\.onnx: expected \d+ bytes, got \d+"),
         (lambda file: file.unlink(), r"model\.onnx is missing"),
+        (
+            lambda file: (file.unlink(), file.symlink_to("/dev/zero")),
+            r"model\.onnx cannot be read: it is no regular file",
+        ),
     ],
 )
 def test_a_damaged_file_is_named_with_what_was_expected_and_got(

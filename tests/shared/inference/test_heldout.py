@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def test_writing_again_replaces_the_set(tmp_path: Path) -> None:
         ({"label": "x"}, "expected either a text or a file, got neither"),
         ({"label": "x", "text": "y", "file": "z"}, "got both"),
         ({"label": "x", "text": 7}, "text: expected a text, got 7"),
+        ({"label": "x", "text": "a\0b"}, "text: expected characters"),
         ({"label": "x", "file": "../z", "content": b""}, "expected a path in the folder"),
         ({"label": "x", "file": "z"}, "content: expected the bytes of z"),
         ({"label": "x", "file": "items.jsonl", "content": b""}, "expected a name of its own"),
@@ -67,6 +69,29 @@ def test_items_that_are_none(tmp_path: Path, item: dict[str, Any], says: str) ->
     with pytest.raises(HeldOutError, match=says):
         write(tmp_path, [item])
     assert not (tmp_path / "heldout").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"label":"ham","text":"\\ud800"}',
+        b'{"label":"\\udfff","text":"x"}',
+        b'{"label":"x","file":"a\\u0000b"}',
+    ],
+)
+def test_what_no_call_can_carry_is_refused(tmp_path: Path, line: bytes) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "items.jsonl").write_bytes(line + b"\n")
+    about = {
+        "name": "n",
+        "service": "nlp",
+        "rpc": "ClassifyText",
+        "sha256": hashlib.sha256(line + b"\n").hexdigest(),
+    }
+    (folder / "heldout.json").write_text(json.dumps(about))
+    with pytest.raises(HeldOutError, match="expected characters"):
+        read_heldout(folder)
 
 
 def test_sets_that_are_none(tmp_path: Path) -> None:
