@@ -127,6 +127,9 @@ def embed(
 def command(
     files: Files,
     max_results: Annotated[int, typer.Option(min=1, max=100, help="Commands per clip.")] = 5,
+    language: Annotated[
+        str, typer.Option(metavar="TAG", help="Language that is spoken; without it any that the model knows.")
+    ] = "",
     raw_rate: RawRate = None,
     raw_encoding: RawEncoding = "s16le",
     raw_channels: RawChannels = 1,
@@ -147,7 +150,7 @@ def command(
         return answer(
             read_files(files),
             lambda clips: client.recognize_command(
-                [clip(one) for one in clips], model=model, max_results=max_results
+                [clip(one) for one in clips], model=model, max_results=max_results, language=language
             ),
             show,
             json_lines=json_lines,

@@ -432,6 +432,7 @@ class AsyncClient:
         *,
         model: str = ...,
         max_results: int = ...,
+        language: str = ...,
         timeout_s: float | None = ...,
         priority: Priority | None = ...,
     ) -> SpokenCommand: ...
@@ -442,6 +443,7 @@ class AsyncClient:
         *,
         model: str = ...,
         max_results: int = ...,
+        language: str = ...,
         timeout_s: float | None = ...,
         priority: Priority | None = ...,
     ) -> list[SpokenCommand]: ...
@@ -451,12 +453,13 @@ class AsyncClient:
         *,
         model: str = "",
         max_results: int = 5,
+        language: str = "",
         timeout_s: float | None = None,
         priority: Priority | None = None,
     ) -> SpokenCommand | list[SpokenCommand]:
         """See `Client.recognize_command`."""
         inputs, many = as_list(audio)
-        plan = speech.recognize_command(inputs, model=model, max_results=max_results)
+        plan = speech.recognize_command(inputs, model=model, max_results=max_results, language=language)
         return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
     @overload

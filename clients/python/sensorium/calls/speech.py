@@ -78,12 +78,16 @@ def embed_speaker(clips: Sequence[Audio], *, model: str) -> Plan[list[SpeakerEmb
     )
 
 
-def recognize_command(clips: Sequence[Audio], *, model: str, max_results: int) -> Plan[list[SpokenCommand]]:
+def recognize_command(
+    clips: Sequence[Audio], *, model: str, max_results: int, language: str
+) -> Plan[list[SpokenCommand]]:
     """See `Client.recognize_command`."""
     return _plan(
         _COMMAND,
         clips,
-        lambda audio: pb2.RecognizeCommandRequest(model=model, audio=audio, max_results=max_results),
+        lambda audio: pb2.RecognizeCommandRequest(
+            model=model, audio=audio, max_results=max_results, language=language
+        ),
         SpokenCommand,
         lambda reply: {
             "commands": tuple(Command(one.label, one.language, one.score) for one in reply.commands),
