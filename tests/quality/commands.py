@@ -45,6 +45,14 @@ def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
             items=count,
             at_least=_LEAST if kind == "digits" else None,
         )
+        yield from rows_of_seeds(
+            f"commands/{kind}/language_said",
+            [_share(rows, "answer_in_language") for rows in own],
+            "accuracy",
+            "the same, of callers who say the language: labels of other languages cannot be answers",
+            items=count,
+            at_least=_LEAST if kind == "digits" else None,
+        )
         for voice in _voices(own[0]):
             shares = [[row for row in rows if _voice(row) == voice] for rows in own]
             # Seeds say the same clips: the interval is of the clips, at the mean over the seeds.
@@ -85,8 +93,8 @@ def _voices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted({_voice(row) for row in rows})
 
 
-def _share(rows: Sequence[dict[str, Any]]) -> float:
-    return float(np.mean([is_right(row) for row in rows]))
+def _share(rows: Sequence[dict[str, Any]], key: str = "answer") -> float:
+    return float(np.mean([is_right(row, key) for row in rows]))
 
 
 def _name(row: Mapping[str, Any]) -> str:

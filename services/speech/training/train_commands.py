@@ -195,6 +195,13 @@ def describe(
 ) -> list[dict[str, Any]]:
     """What was said of each clip, one row each."""
     scores = softmax(logits) if len(logits) else logits
+    languages = np.array([label.partition(":")[0] for label in labels])
+
+    def answer_in(label: str, row: NDArray[np.float64]) -> str:
+        # A label without a language is among all.
+        own = np.flatnonzero(languages == label.partition(":")[0]) if ":" in label else np.arange(len(labels))
+        return labels[int(own[row[own].argmax()])]
+
     return [
         {
             "voice": clip.voice,
@@ -202,6 +209,7 @@ def describe(
             "name": clip.name,
             "label": clip.label,
             "answer": labels[int(row.argmax())],
+            "answer_in_language": answer_in(clip.label, row),
             "score": round(float(row.max()), 4),
         }
         for clip, row in zip(clips, scores, strict=True)
@@ -213,9 +221,9 @@ def is_digit(label: str) -> bool:
     return label.partition(":")[2].isdigit()
 
 
-def is_right(row: dict[str, Any]) -> bool:
+def is_right(row: dict[str, Any], key: str = "answer") -> bool:
     """Whether the command is the one that was said; which language it was taken for does not count."""
-    said, answer = (str(row[key]) for key in ("label", "answer"))
+    said, answer = str(row["label"]), str(row[key])
     return said == answer or (":" in said and said.partition(":")[2] == answer.partition(":")[2])
 
 
