@@ -16,7 +16,18 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 # What may differ between the command that wrote a checkpoint and the one that goes on from it: none of it changes the
 # curve. Every other argument, a script's own included, must be the same.
 CHANGEABLE = frozenset(
-    {"data", "out", "epochs", "patience", "threads", "device", "fresh", "checkpoint_every"}
+    {
+        "data",
+        "out",
+        "name",
+        "keep_held_out",
+        "epochs",
+        "patience",
+        "threads",
+        "device",
+        "fresh",
+        "checkpoint_every",
+    }
 )
 
 

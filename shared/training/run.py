@@ -129,11 +129,12 @@ class Run:
         self.close()
 
 
-def start(arguments: argparse.Namespace, recipe: str) -> Run:
+def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) -> Run:
     """Begins a run of `recipe` (a short name: letters, digits, dashes) with arguments of `make_parser`.
 
     Seeds all generators, sets threads, joins the process group that `torchrun` announces in the environment (nccl on
     CUDA, else gloo), makes and locks the folder. `arguments` comes to hold the folder and the device that were chosen.
+    again: after a run of the same command, whose first line said what this one's would.
 
     Raises:
         TrainingError: no such device, a precision it lacks, the folder cannot be made or another training uses it.
@@ -164,10 +165,12 @@ def start(arguments: argparse.Namespace, recipe: str) -> Run:
         _owns_group=owns_group,
         _before=_change_process(),
     )
-    run.say(
-        f"{recipe}: seed {arguments.seed}, {device}, {arguments.precision}, "
-        f"{_count(world, 'process', 'processes')} of {_count(torch.get_num_threads(), 'thread', 'threads')}, in {run.out}"
-    )
+    if not again:
+        run.say(
+            f"{recipe}: seed {arguments.seed}, {device}, {arguments.precision}, "
+            f"{_count(world, 'process', 'processes')} of {_count(torch.get_num_threads(), 'thread', 'threads')}, "
+            f"in {run.out}"
+        )
     return run
 
 

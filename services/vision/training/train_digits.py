@@ -26,12 +26,12 @@ from torch.nn.functional import cross_entropy
 from services.vision.training.answering import answer, measure
 from services.vision.training.augmentation import DigitAugmentation
 from services.vision.training.data.digits import FOLDS, Digits, Division, divide_digits, read_digits
+from services.vision.training.held_out import find_temperature, say_accuracy
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.model.residual import ResidualCnn
 from shared.training.arguments import make_parser, parse_count, parse_fraction
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step, wrap
-from shared.training.evaluation.calibration import fit_temperature
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
@@ -132,14 +132,14 @@ def train(run: Run) -> Trained:
         schedule=cosine(warmup=0.15),
         data_digest=division.sha256,
     )
-    temperature = fit_temperature(answer(run, model, division.valid.images), division.valid.labels.numpy())
+    temperature = find_temperature(
+        run, answer(run, model, division.valid.images), division.valid.labels.numpy()
+    )
     fold_temperature(model.head, temperature)
     logits = answer(run, model, division.held_out.images)
     trained = Trained(model, arguments.fold, division, logits, temperature, fitted)
-    run.say(
-        f"held out: {trained.accuracy:.4f} of {len(logits)} right, temperature {temperature:.3f}, "
-        f"{fitted.duration_s:.0f} s"
-    )
+    right = round(trained.accuracy * len(logits))
+    say_accuracy(run, right, len(logits), f", temperature {temperature:.3f}, {fitted.duration_s:.0f} s")
     return trained
 
 

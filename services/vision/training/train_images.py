@@ -6,7 +6,9 @@
     torchrun --nproc-per-node 2 -m services.vision.training.train_images --pictures …
 
 With fewer than some thousand pictures `finetune_images` does far better. A run leaves in --out: checkpoints, curves,
-`result.json`, `answers.npz` and the folder `artifact`, which ClassifyImage serves.
+`result.json`, `answers.npz` and the folder `artifact/NAME/1`, which ClassifyImage serves once it is promoted:
+
+    sensorium models promote vision/NAME OUT/artifact/NAME/1
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from services.vision.training.answering import answer, measure
+from services.vision.training.held_out import find_temperature, say_accuracy, say_next
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.model.residual import ResidualCnn
 from services.vision.training.picture_set import (
@@ -37,7 +40,6 @@ from services.vision.training.release_images import release_images
 from shared.inference.manifest import Made
 from shared.training.arguments import make_parser, parse_count
 from shared.training.distributed import wrap
-from shared.training.evaluation.calibration import fit_temperature
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
 from shared.training.run import Run, launch, start
@@ -114,7 +116,7 @@ def main(arguments: argparse.Namespace) -> Trained:
 def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted, made: Made) -> Trained:
     """Calibrates the network, answers what was held out and keeps the result."""
     valid = answer(run, model, sets.valid.images, sets.normalize)
-    temperature = fit_temperature(valid, sets.valid.labels.numpy())
+    temperature = find_temperature(run, valid, sets.valid.labels.numpy())
     fold_temperature(model.head, temperature)
     logits = answer(run, model, sets.held_out.images, sets.normalize)
     result = describe(run, sets, logits, {"temperature": temperature, "duration_s": fitted.duration_s})
@@ -122,8 +124,9 @@ def finish(run: Run, model: nn.Module, sets: PictureSets, fitted: Fitted, made: 
         (run.out / "result.json").write_text(json.dumps(result) + "\n")
         np.savez_compressed(run.out / "answers.npz", logits=logits, labels=sets.held_out.labels.numpy())
         artifact = release_images(run, model, sets, logits, fitted, temperature=temperature, made=made)
-        run.say(f"what ClassifyImage serves: {artifact.folder}")
-    run.say(f"held out: {result['accuracy']:.4f} of {result['items']} right, {fitted.duration_s:.0f} s")
+        right = int((logits.argmax(axis=1) == sets.held_out.labels.numpy()).sum())
+        say_accuracy(run, right, len(logits), f", {fitted.duration_s:.0f} s")
+        say_next(run, f"vision/{artifact.name}", artifact.folder)
     return Trained(model, sets, logits, fitted, result)
 
 
@@ -131,7 +134,16 @@ def run_once(
     seed: int, data_dir: Path, out_dir: Path, *, pictures: Path | None = None, options: Sequence[str] = ()
 ) -> dict[str, object]:
     """One run as `make quality` asks for it; returns what `result.json` holds."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), *options]
+    argv = [
+        "--data",
+        str(data_dir),
+        "--out",
+        str(out_dir),
+        "--seed",
+        str(seed),
+        "--no-keep-held-out",
+        *options,
+    ]
     if pictures is not None:
         argv += ["--pictures", str(pictures)]
     return main(get_args_parser().parse_args(argv)).result

@@ -8,10 +8,12 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from services.vision.decode import decode
 from services.vision.rpc.classifier import CLASSIFIERS
 from services.vision.training import finetune_images, release_digits, train_digits, train_images
 from services.vision.training.data.emoji import CLASSES, write_folder
 from shared.inference.artifact import read_artifact, verify
+from shared.inference.heldout import read_heldout
 from shared.training.compression.pareto import read_points
 from shared.training.curves import compare_curves, read_curves
 from shared.training.errors import DataError
@@ -48,7 +50,9 @@ def check_served(folder: Path, classes: tuple[str, ...], side: int) -> None:
     assert str(folder.parents[2]) not in (folder / "artifact.json").read_text()
 
 
-def test_the_digits_artifact_with_every_smaller_form(datasets: Path, tmp_path: Path) -> None:
+def test_the_digits_artifact_with_every_smaller_form(
+    datasets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = release_digits.get_args_parser().parse_args(
         [
             "--data",
@@ -65,6 +69,13 @@ def test_the_digits_artifact_with_every_smaller_form(datasets: Path, tmp_path: P
     )
     artifact = release_digits.main(arguments)
     assert artifact is not None
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("digits: seed 0") for line in lines) == 1
+    assert any(line.startswith("--limit: the held-out pictures are not kept") for line in lines)
+    assert "held-out pictures right as it would be served (95 %: " in lines[-2]
+    assert lines[-1] == (
+        f"not served yet: {artifact.folder}; to serve it: sensorium models promote digits {artifact.folder}"
+    )
     assert artifact.folder == tmp_path / "tree" / "digits" / "1"
     verify(artifact)
     assert CLASSIFIERS[artifact.preprocessing](artifact).labels == tuple("0123456789")
@@ -93,7 +104,10 @@ def test_two_processes_give_the_curve_of_one(run_script: RunScript, datasets: Pa
 
 
 @pytest.mark.parametrize("network", ["cnn", "residual"])
-def test_any_folder_from_scratch(tmp_path: Path, network: str) -> None:
+def test_any_folder_from_scratch(
+    tmp_path: Path, network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SENSORIUM_STATE_DIR", str(tmp_path / "state"))
     rng = np.random.default_rng(0)
     for name, color in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -102,7 +116,7 @@ def test_any_folder_from_scratch(tmp_path: Path, network: str) -> None:
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
     arguments = train_images.get_args_parser().parse_args(
         ["--pictures", str(tmp_path / "photos"), "--side", "16", "--network", network, "--width", "8",
-         "--epochs", "6", "--batch-size", "8", "--out", str(tmp_path / "out")]
+         "--epochs", "6", "--batch-size", "8", "--out", str(tmp_path / "out"), "--name", "two-colors"]
     )  # fmt: skip
     trained = train_images.main(arguments)
     assert trained.sets.classes == ("blue", "red")
@@ -110,7 +124,24 @@ def test_any_folder_from_scratch(tmp_path: Path, network: str) -> None:
     kept = json.loads((tmp_path / "out" / "result.json").read_text())
     assert kept["accuracy"] == 1
     assert kept["side"] == 16
-    check_served(tmp_path / "out" / "artifact" / "out" / "1", ("blue", "red"), 16)
+    folder = tmp_path / "out" / "artifact" / "two-colors" / "1"
+    check_served(folder, ("blue", "red"), 16)
+    # Eight pictures to judge by and few to tune on: said, and the scores are left alone.
+    printed = capsys.readouterr().out
+    assert "held out: 1.0000 of 8 right (95 %: 0.676 to 1.000)" in printed
+    assert "warning: of 8 pictures the accuracy is not known better than from 0.68 to 1.00" in printed
+    assert "no temperature is fitted: 4 pictures to tune on, 50 are needed" in printed
+    assert kept["temperature"] == 1
+    assert "no temperature was fitted" in (folder / "card.md").read_text()
+    assert printed.splitlines()[-1].endswith(f"sensorium models promote vision/two-colors {folder}")
+    # What is kept for comparisons is what the artifact was measured on, as serving will see it.
+    held_out = read_heldout(tmp_path / "state" / "heldout" / "vision" / "two-colors")
+    stated = read_artifact(folder).manifest.quality.held_out
+    assert stated is not None
+    assert (stated.sha256, stated.items) == (held_out.sha256, len(held_out.items)) == (held_out.sha256, 8)
+    assert {item.label for item in held_out.items} == {"blue", "red"}
+    first = decode(held_out.items[0].content or b"", field="first", max_pixels=1000)
+    assert (np.asarray(first.image) == trained.sets.held_out.images[0].permute(1, 2, 0).numpy()).all()
 
 
 def test_the_backbone_learns_emoji(datasets: Path, tmp_path: Path) -> None:
@@ -138,6 +169,22 @@ def test_emoji_to_learn_from_and_to_judge_by_share_nothing(datasets: Path, tmp_p
     assert not train & held_out
     with pytest.raises(DataError, match="sensorium data pull emoji"):
         write_folder(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_what_is_missing_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    arguments = finetune_images.get_args_parser().parse_args(
+        ["--data", str(tmp_path), "--pictures", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    )
+    with pytest.raises(DataError, match="run `sensorium data pull efficientnet`"):
+        finetune_images.main(arguments)
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a b", "-x"])
+def test_a_name_that_no_model_can_have(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train_images.get_args_parser().parse_args([f"--name={name}"])
+    assert "expected a name of letters, digits, dots and dashes" in capsys.readouterr().err
 
 
 def test_bad_folders_end_in_one_line(run_script: RunScript, tmp_path: Path) -> None:
