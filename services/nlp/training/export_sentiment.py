@@ -1,8 +1,10 @@
 """Train the sentiment model that ships, and make the files beside its recipe.
 
     sensorium data pull vader minilm
-    python -m services.nlp.training.export_sentiment            # files and artifact to runs/sentiment, goes on where it was
-    python -m services.nlp.training.export_sentiment --ship     # and the files to services/nlp/models
+    # files and artifact to runs/sentiment, goes on where it was
+    .venv-training/bin/python -m services.nlp.training.export_sentiment
+    # and the files to services/nlp/models
+    .venv-training/bin/python -m services.nlp.training.export_sentiment --ship
 
 It learns from all four domains, and from ratings as soft targets. The published weights do not lie in the tree: what does is
 the change that training made (16-bit), the graph without weights, PyTorch's golden answers and the card. Everything in the

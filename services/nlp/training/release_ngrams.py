@@ -1,9 +1,11 @@
 """Train a classifier over n-grams (or take a finished run) and make of it the artifact that is served.
 
     sensorium data pull newsgroups
-    python -m services.nlp.training.release_ngrams topics                                   # into runs/topics/artifact
-    python -m services.nlp.training.release_ngrams language --into services/nlp/models      # the one that ships
-    python -m services.nlp.training.release_ngrams spam --limit 600 --epochs 2 --out /tmp/quick
+    # into runs/topics/artifact
+    .venv-training/bin/python -m services.nlp.training.release_ngrams topics
+    # the one that ships
+    .venv-training/bin/python -m services.nlp.training.release_ngrams language --into services/nlp/models
+    .venv-training/bin/python -m services.nlp.training.release_ngrams spam --limit 600 --epochs 2 --out /tmp/quick
 
 The first word is one of topics, reuters, spam, language; the options are those of its `train_<word>`. Beside the training's
 own files it leaves in --out: the float32 export, the held-out answers of PyTorch that parity is checked with, every form

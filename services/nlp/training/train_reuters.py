@@ -1,10 +1,13 @@
-"""Train the classifier that says what a piece of financial news is about: the eight largest classes of Reuters-21578.
+r"""Train the classifier that says what a piece of financial news is about: the eight largest classes of Reuters-21578.
 
     sensorium data pull reuters
-    python -m services.nlp.training.train_reuters                          # official split, 20,000 words and pairs of words
-    python -m services.nlp.training.train_reuters --hidden 64 --loss entropy --decay 0 --learning-rate 5e-3
-    python -m services.nlp.training.train_reuters --limit 600 --epochs 2 --out /tmp/quick
-    torchrun --nproc-per-node 2 -m services.nlp.training.train_reuters     # the same curve by two processes
+    # official split, 20,000 words and pairs of words
+    .venv-training/bin/python -m services.nlp.training.train_reuters
+    .venv-training/bin/python -m services.nlp.training.train_reuters --hidden 64 --loss entropy --decay 0 \
+        --learning-rate 5e-3
+    .venv-training/bin/python -m services.nlp.training.train_reuters --limit 600 --epochs 2 --out /tmp/quick
+    # the same curve by two processes
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.nlp.training.train_reuters
 
 Learns twice: from nine tenths, to find the temperature on the last tenth of each class, then from all of the training part;
 the test part is looked at once, at the end. Writes to --out: checkpoints and curves of both, the network, its answers and

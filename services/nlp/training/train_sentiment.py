@@ -1,10 +1,12 @@
 """Train a classifier that tells positive from negative texts, on one rung of the ladder.
 
     sensorium data pull vader minilm
-    python -m services.nlp.training.train_sentiment                         # MiniLM, upper layers tuned by LoRA
-    python -m services.nlp.training.train_sentiment --model bag             # also: rnn, lstm, attention
-    python -m services.nlp.training.train_sentiment --domains movie amazon tweets nyt
-    torchrun --nproc-per-node 2 -m services.nlp.training.train_sentiment --model attention
+    # MiniLM, upper layers tuned by LoRA
+    .venv-training/bin/python -m services.nlp.training.train_sentiment
+    # also: rnn, lstm, attention
+    .venv-training/bin/python -m services.nlp.training.train_sentiment --model bag
+    .venv-training/bin/python -m services.nlp.training.train_sentiment --domains movie amazon tweets nyt
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.nlp.training.train_sentiment --model attention
 
 Learns from film snippets that people rated (those rated within ±0.5 are left out), chooses the epoch on a part held out of
 them, and is judged on another part and, as the domain shift it is, on product reviews, tweets and editorials. Writes

@@ -1,10 +1,13 @@
 """Train the classifier that tells spam from ham, on the text of e-mails (subject and body).
 
     sensorium data pull spam-assassin
-    python -m services.nlp.training.train_spam                      # a fifth is held out, copies of one e-mail on one side
-    python -m services.nlp.training.train_spam --split 3 --seed 3   # another fifth
-    python -m services.nlp.training.train_spam --split collection   # learn from what was collected first, judge by the rest
-    python -m services.nlp.training.train_spam --limit 600 --epochs 2 --out /tmp/quick
+    # a fifth is held out, copies of one e-mail on one side
+    .venv-training/bin/python -m services.nlp.training.train_spam
+    # another fifth
+    .venv-training/bin/python -m services.nlp.training.train_spam --split 3 --seed 3
+    # learn from what was collected first, judge by the rest
+    .venv-training/bin/python -m services.nlp.training.train_spam --split collection
+    .venv-training/bin/python -m services.nlp.training.train_spam --limit 600 --epochs 2 --out /tmp/quick
 
 Reads words and short runs of characters, signs and digits included. Learns twice: from a part of the training e-mails, to
 find the temperature on the rest of them, then from all. Writes to --out: checkpoints and curves of both, the network, its

@@ -1,10 +1,12 @@
 """Train the classifier that says which of 20 newsgroups a text would be posted to.
 
     sensorium data pull newsgroups
-    python -m services.nlp.training.train_topics                          # official split, 60,000 words and pairs of words
-    python -m services.nlp.training.train_topics --hidden 64 --loss entropy --decay 0 --learning-rate 5e-3
-    python -m services.nlp.training.train_topics --limit 600 --epochs 2 --out /tmp/quick
-    torchrun --nproc-per-node 2 -m services.nlp.training.train_topics     # the same curve by two processes
+    # official split, 60,000 words and pairs of words
+    .venv-training/bin/python -m services.nlp.training.train_topics
+    .venv-training/bin/python -m services.nlp.training.train_topics --hidden 64 --loss entropy --decay 0 --learning-rate 5e-3
+    .venv-training/bin/python -m services.nlp.training.train_topics --limit 600 --epochs 2 --out /tmp/quick
+    # the same curve by two processes
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.nlp.training.train_topics
 
 Learns twice: from nine tenths, to find the temperature on the last tenth of each group, then from all of the training part;
 the test part is looked at once, at the end. Writes to --out: checkpoints and curves of both, the network, its answers and

@@ -1,6 +1,7 @@
-"""Make Moonshine's golden answers: the published files on 0.3 s of speech, as far as the first token.
+r"""Make Moonshine's golden answers: the published files on 0.3 s of speech, as far as the first token.
 
-    python -m services.speech.training.export_moonshine encoder_model.ort decoder_model_merged.ort beckett.wav
+    .venv-training/bin/python -m services.speech.training.export_moonshine encoder_model.ort decoder_model_merged.ort \
+        beckett.wav
 
 No torch is needed. The stretch was chosen for the lead of its first token over the second, 3.8 in logits, so that the
 decision holds on processors that round int8 products differently.

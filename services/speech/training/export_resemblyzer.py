@@ -1,6 +1,6 @@
 """Make Resemblyzer's weightless graph and its golden answers.
 
-    python -m services.speech.training.export_resemblyzer resemblyzer/pretrained.pt speech.wav other.wav
+    .venv-training/bin/python -m services.speech.training.export_resemblyzer resemblyzer/pretrained.pt speech.wav other.wav
 
 Needs torch 2.13 and librosa 0.11, which compute the golden answers as the published package does: librosa's mel
 spectrogram of the padded clip, torch's LSTM on its frames. The graph is written by hand, node by node.

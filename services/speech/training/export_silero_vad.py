@@ -1,6 +1,7 @@
-"""Make Silero VAD's golden answers with the published streaming graph, one chunk a call.
+r"""Make Silero VAD's golden answers with the published streaming graph, one chunk a call.
 
-    python -m services.speech.training.export_silero_vad silero_vad/data/silero_vad_16k_op15.onnx beckett.wav
+    .venv-training/bin/python -m services.speech.training.export_silero_vad silero_vad/data/silero_vad_16k_op15.onnx \
+        beckett.wav
 
 Two rows: 1.5 s of speech, and noise that fades in. No torch is needed.
 """

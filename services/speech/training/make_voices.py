@@ -1,7 +1,7 @@
 """Synthesised voices for training: digits and letters in five languages, spoken by free synthesisers.
 
     make voices                                                            # everything, into <state>/datasets/voices
-    python -m services.speech.training.make_voices --engines espeak-ng,flite --out /tmp/voices
+    .venv-training/bin/python -m services.speech.training.make_voices --engines espeak-ng,flite --out /tmp/voices
 
 Needs espeak-ng, flite and festival on the PATH and `sensorium data pull kokoro`; the releases that the shipped models were
 trained with are the ones that the `package` of each engine names. What is there already is not made again, so that an

@@ -1,10 +1,13 @@
 """Trains the model of spoken digits and letters, judges it on voices never heard, and makes the artifact that is served.
 
     sensorium data pull && make voices
-    python -m services.speech.training.release_commands                                # into runs/commands/artifact
-    python -m services.speech.training.release_commands --into services/speech/models  # the one that ships
-    python -m services.speech.training.release_commands --folds 6                      # a network for each voice left out
-    python -m services.speech.training.release_commands --limit 300 --epochs 1 --out /tmp/quick
+    # into runs/commands/artifact
+    .venv-training/bin/python -m services.speech.training.release_commands
+    # the one that ships
+    .venv-training/bin/python -m services.speech.training.release_commands --into services/speech/models
+    # a network for each voice left out
+    .venv-training/bin/python -m services.speech.training.release_commands --folds 6
+    .venv-training/bin/python -m services.speech.training.release_commands --limit 300 --epochs 1 --out /tmp/quick
 
 A network for each fold leaves some voices out and is judged by them; the one that is served has heard them all, and is
 judged by voices that are in no training. In --out: a folder of each, the float32 export, the answers that parity is checked

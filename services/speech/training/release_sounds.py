@@ -1,9 +1,11 @@
 """Trains the model that tells speech, music and noise apart, five times over, and makes the artifact that is served.
 
     sensorium data pull
-    python -m services.speech.training.release_sounds                                   # into runs/sounds/artifact
-    python -m services.speech.training.release_sounds --into services/speech/models     # the one that ships
-    python -m services.speech.training.release_sounds --limit 60 --epochs 1 --folds 1 --out /tmp/quick
+    # into runs/sounds/artifact
+    .venv-training/bin/python -m services.speech.training.release_sounds
+    # the one that ships
+    .venv-training/bin/python -m services.speech.training.release_sounds --into services/speech/models
+    .venv-training/bin/python -m services.speech.training.release_sounds --limit 60 --epochs 1 --folds 1 --out /tmp/quick
 
 Every fold holds out other voices, pieces and sounds, so that each recording is judged once by a network that never heard it;
 what is served is the network of --fold. In --out: a folder of each fold, the float32 export, the answers that parity is

@@ -1,6 +1,6 @@
 """Makes centerface.golden.npz out of the untouched published ONNX file, and proves that its axes may vary.
 
-    python -m services.vision.training.export_centerface CENTERFACE.onnx PHOTO.png
+    .venv-training/bin/python -m services.vision.training.export_centerface CENTERFACE.onnx PHOTO.png
 
 The published file accepts only ten pictures of 32 x 32, so that is what it is given: ten cuttings around the
 face of the photograph, of which two are kept. For other sizes the recipe's graph is compared with the published

@@ -1,6 +1,6 @@
 """Makes centernet.graph.onnx (without weights) and centernet.golden.npz out of the TensorFlow.js graph.
 
-    python -m services.vision.training.export_centernet MODEL.json PHOTO.png
+    .venv-training/bin/python -m services.vision.training.export_centernet MODEL.json PHOTO.png
 
 MODEL.json lies beside its .bin file, as in the package. Needs, in an environment of its own: onnx, pillow;
 node, and the variable MODULES naming a node_modules folder that holds @tensorflow/tfjs 4.22.0 (for the golden

@@ -1,6 +1,6 @@
 """Makes efficientnet.graph.onnx (without weights) and efficientnet.golden.npz out of the PyTorch model.
 
-    python -m services.vision.training.export_efficientnet WEIGHTS.pth PHOTO.png
+    .venv-training/bin/python -m services.vision.training.export_efficientnet WEIGHTS.pth PHOTO.png
 
 Needs, in an environment of its own: torch==2.13.*, efficientnet-lite-pytorch==0.1.0 (the architecture), onnx,
 pillow. The graph is written module by module instead of traced, so that its initializers carry the state

@@ -1,6 +1,6 @@
 """Makes pp_ocr.golden.npz out of the three untouched published ONNX files and lines of text that it prints itself.
 
-    python -m services.vision.training.export_pp_ocr FOLDER
+    .venv-training/bin/python -m services.vision.training.export_pp_ocr FOLDER
 
 FOLDER holds the package's three .onnx files. Needs pillow's own font only.
 """

@@ -1,10 +1,12 @@
 """Teaches the pretrained backbone (EfficientNet-Lite0) the classes of any folder of pictures; some dozen of each are enough.
 
     sensorium data pull efficientnet emoji
-    python -m services.vision.training.finetune_images                                # emoji by artists never seen
-    python -m services.vision.training.finetune_images --pictures my-photos --side 224
-    python -m services.vision.training.finetune_images --pictures my-photos --epochs 4 --frozen-epochs 4   # transfer only
-    torchrun --nproc-per-node 2 -m services.vision.training.finetune_images --pictures …
+    # emoji by artists never seen
+    .venv-training/bin/python -m services.vision.training.finetune_images
+    .venv-training/bin/python -m services.vision.training.finetune_images --pictures my-photos --side 224
+    # transfer only
+    .venv-training/bin/python -m services.vision.training.finetune_images --pictures my-photos --epochs 4 --frozen-epochs 4
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.vision.training.finetune_images --pictures …
 
 Two stages: in the first --frozen-epochs only a new last layer learns on the backbone's features; then the last
 --unfrozen-blocks of its 16 blocks learn along, at a lower rate. A run leaves in --out what one of `train_images` does.

