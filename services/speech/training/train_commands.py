@@ -1,11 +1,16 @@
 """Spoken digits and letters in five languages: a classifier that knows which command is said and in which language.
 
     sensorium data pull && make voices
-    python -m services.speech.training.train_commands                                   # learn from every voice
-    python -m services.speech.training.train_commands --leave-out carlo --out runs/carlo   # and judge by one never heard
-    python -m services.speech.training.train_commands --engines "" --body dnn            # recordings alone, dense layers
-    python -m services.speech.training.train_commands --folders speech_commands_v0.02    # your own words instead
-    torchrun --nproc-per-node 2 -m services.speech.training.train_commands               # the same curve by two processes
+    # learn from every voice
+    .venv-training/bin/python -m services.speech.training.train_commands
+    # and judge by one never heard
+    .venv-training/bin/python -m services.speech.training.train_commands --leave-out carlo --out runs/carlo
+    # recordings alone, dense layers
+    .venv-training/bin/python -m services.speech.training.train_commands --engines "" --body dnn
+    # your own words instead
+    .venv-training/bin/python -m services.speech.training.train_commands --folders speech_commands_v0.02
+    # the same curve by two processes
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.speech.training.train_commands
 
 Recordings are the prompts of Asterisk; synthesised voices are added to training, as most languages have two recorded
 speakers and two have one. Only recordings are ever tested on. A run leaves in --out its checkpoints and curves,

@@ -1,10 +1,10 @@
 """Speech, music or noise: what kind of sound a clip is, by windows of 1.5 s.
 
     sensorium data pull
-    python -m services.speech.training.train_sounds                     # fold 0 of 5 is held out
-    python -m services.speech.training.train_sounds --fold 3 --seed 3   # another one
-    python -m services.speech.training.train_sounds --fold -1           # learn from everything
-    torchrun --nproc-per-node 2 -m services.speech.training.train_sounds
+    .venv-training/bin/python -m services.speech.training.train_sounds                     # fold 0 of 5 is held out
+    .venv-training/bin/python -m services.speech.training.train_sounds --fold 3 --seed 3   # another one
+    .venv-training/bin/python -m services.speech.training.train_sounds --fold -1           # learn from everything
+    .venv-training/bin/torchrun --nproc-per-node 2 -m services.speech.training.train_sounds
 
 Speech is the prompts of Asterisk, music five pieces for those who wait, noise the sounds of a desktop and made ones:
 coloured noise, hum, crackle, knocks, next to silence. A fold holds out whole voices, pieces and sounds; its made noises
