@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from shared.gates import Bound, Finding, Paired, Verdict, admits, judge
+from shared.gates import MARGIN, Bound, Finding, Paired, Verdict, admits, judge
 
 NOT_WORSE = "not worse"
 
@@ -85,7 +85,7 @@ def test_nothing_compared_says_nothing() -> None:
         (paired(1000), Verdict.PASSED),
         (paired(1000, 30, 10), Verdict.PASSED),
         (paired(1000, 10, 12), Verdict.PASSED),
-        (paired(1000, 10, 40), Verdict.FAILED),
+        (paired(1000, 10, 60), Verdict.FAILED),
         (paired(20, 0, 8), Verdict.FAILED),
         # Equal answers to few items show little, and so does a small loss among them.
         (paired(5), Verdict.UNDECIDED),
@@ -100,9 +100,38 @@ def test_not_worse(found: Paired, verdict: Verdict) -> None:
     assert judge_paired(found) is verdict
 
 
-def test_a_loss_that_is_shown_fails_whatever_the_margin() -> None:
-    assert judge_paired(paired(10_000, 10, 90), margin=1.0) is Verdict.FAILED
-    assert judge_paired(paired(40, 1, 2), margin=1.0) is Verdict.PASSED
+# 2,000 items, 0.55 points worse: the interval is -1.00 to -0.24.
+WORSE = paired(2000, 1, 12)
+
+
+@pytest.mark.parametrize(
+    ("found", "margin", "verdict", "says"),
+    [
+        (
+            WORSE,
+            0.05,
+            Verdict.PASSED,
+            "it is worse, by less than the 5 points that may be lost: -0.55 points",
+        ),
+        (WORSE, MARGIN, Verdict.UNDECIDED, "it is worse, and a loss of 0.5 points cannot be ruled out"),
+        (WORSE, 0.001, Verdict.FAILED, "it is worse, by more than the 0.1 points that may be lost"),
+        (WORSE, 0.0, Verdict.FAILED, "it is worse, by more than the 0 points"),
+        (paired(10_000, 10, 90), MARGIN, Verdict.FAILED, "it is worse"),
+        (paired(40, 1, 2), 1.0, Verdict.PASSED, "-2.50 points"),
+        # Without a margin only a gain that is shown will do.
+        (paired(10_000), 0.0, Verdict.UNDECIDED, "cannot be ruled out"),
+        (paired(1000, 30, 10), 0.0, Verdict.PASSED, "it is better"),
+        # As many as the module says.
+        (paired(764), MARGIN, Verdict.UNDECIDED, "only one of 0.50"),
+        (paired(765), MARGIN, Verdict.PASSED, "+0.00 points"),
+    ],
+)
+def test_the_interval_is_held_against_the_margin(
+    found: Paired, margin: float, verdict: Verdict, says: str
+) -> None:
+    (finding,) = judge({}, [], found, margin=margin)
+    assert finding.verdict is verdict
+    assert says in finding.reason
 
 
 @pytest.mark.parametrize(
