@@ -27,7 +27,7 @@ app = typer.Typer(help="List, pull, show, load, tune, compare and promote models
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]…",
+        metavar="NAME…",
         help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
         show_default=False,
     ),
@@ -86,7 +86,10 @@ def list_models(names: Names = None, json_lines: Json = False, state_dir: StateD
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A model, e.g. `minilm` or `nlp/minilm`.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A model, e.g. `minilm` or `nlp/minilm`.", show_default=False),
+    ],
     json_lines: Json = False,
     state_dir: StateDir = None,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]…",
+        metavar="NAME…",
         help="Models, or folders of artifacts; none means every model on disk.",
         show_default=False,
     ),
@@ -83,7 +83,7 @@ def verify(
 
 def _choose(names: Sequence[str], state: Path) -> "Iterator[tuple[Artifact | str, str]]":
     """Artifacts by what they are called, or why they cannot be read."""
-    from cli.registry.versions import find_place
+    from cli.registry.versions import find_entry, find_place
     from shared.inference.artifact import ArtifactError, read_artifact
     from shared.inference.repository.versions import scan
 
@@ -94,9 +94,8 @@ def _choose(names: Sequence[str], state: Path) -> "Iterator[tuple[Artifact | str
             continue
         place = find_place(name, state)
         if not place.versions:
-            raise CommandError(
-                f"{place.public_name} is not on disk: run sensorium models pull {place.public_name}"
-            )
+            how = "promote a candidate" if find_entry(place) is None else f"run sensorium models pull {name}"
+            raise CommandError(f"{place.public_name} is not on disk: {how}")
         folders += [(place.folder(each), f"{place.public_name} {each}", True) for each in place.versions]
     if not names:
         for service in sorted((state / "models").glob("[!.]*")):

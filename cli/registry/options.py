@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from cli.registry.promotion import Watcher
     from shared.inference.signature import SignatureSettings
 
-# Beside 0 (not worse, promoted, whole), 1 (worse, refused, damaged) and 2 (the command line was wrong).
+# It cannot be told. Beside 0 (not worse, promoted, whole), 1 (worse, refused, damaged) and 2 (the command line was wrong).
 UNDECIDED = 3
 
 Name = Annotated[
     str,
     typer.Argument(
-        help="A model, e.g. `nlp/sentiment`, or `sentiment` while it is unique.", show_default=False
+        metavar="NAME",
+        help="A model, e.g. `nlp/sentiment`, or `sentiment` while it is unique.",
+        show_default=False,
     ),
 ]
 Trusted = Annotated[
@@ -38,7 +40,8 @@ Margin = Annotated[
         "--margin",
         min=0.0,
         max=1.0,
-        help="How much of accuracy may be lost at most, as far as the items can tell.",
+        help="How much of accuracy may be lost at most (0.005 is half a point). The 95 % interval of the difference "
+        "decides: wholly above the loss, not worse; wholly below it, worse; else the items are too few to tell.",
     ),
 ]
 

@@ -22,7 +22,7 @@ def promote(
     candidate: Annotated[
         str,
         typer.Argument(
-            metavar="[CANDIDATE]",
+            metavar="CANDIDATE",
             help="The folder of an artifact, as training leaves it.",
             show_default=False,
         ),
@@ -34,7 +34,7 @@ def promote(
     accept_undecided: Annotated[
         bool,
         typer.Option(
-            "--accept-undecided", help="Promote where the items are too few to tell; it is recorded."
+            "--accept-undecided", help="Promote where it cannot be told whether it is worse; it is recorded."
         ),
     ] = False,
     margin: Margin = MARGIN,
@@ -46,10 +46,15 @@ def promote(
 
     The gates: its files are whole, its signature is right if it has one, a replica serves it (golden answers), what
     artifact.json states of the held-out items is true, the quality gates that artifact.json, the version that serves and the
-    catalogue agree on hold, and it is not worse than what serves now on the same held-out items. It is signed with this
-    machine's key, and recorded (`sensorium models history`).
+    catalogue agree on hold, and it is not worse than what serves now on the same held-out items (by more than `--margin`).
+    It is signed with this machine's key, and recorded (`sensorium models history`).
 
-    Exit code 0: promoted (or would be); 1: refused; 3: refused only because the items are too few to tell.
+    The version that it becomes is the next free one, whatever its artifact.json says: 1, 2, 3 for a model of your own, whose
+    first candidate may bear any free name; 1.1, 1.2 after version 1 of a model of the catalogue, whose 2 is left to the
+    catalogue.
+
+    Exit code 0: promoted (or would be); 1: refused; 3: refused only because it cannot be told whether it is worse: there are
+    no held-out items, or too few.
     """
     from cli.registry.promotion import PROMOTION
 
@@ -119,6 +124,9 @@ def history(name: Name, json_lines: Json = False, state_dir: StateDir = None) ->
     if json_lines:
         for record in records:
             print_json(record)
+        return
+    if not records:
+        print(f"{place.public_name} has no history: nothing of it was promoted or refused here")
         return
     rows = []
     for record in records:

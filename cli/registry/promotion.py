@@ -11,12 +11,13 @@ from cli.failure import CommandError
 from cli.pull.lock import exclusive
 from cli.registry.comparison import Answers, Comparison, gather_bounds
 from cli.registry.history import BEGUN, PROMOTED, REFUSED, History
+from cli.registry.items import explain_missing, read_items
 from cli.registry.key import own_signer
 from cli.registry.trial import NotServedError, ask, on_trial
 from cli.registry.versions import Place, find_entry, find_serving, next_version
 from shared.gates import MARGIN, Finding, Paired, Verdict, admits, judge
 from shared.inference.artifact import Artifact, ArtifactError, copy_artifact, digest_manifest, verify
-from shared.inference.heldout import HeldOutError, HeldOutSet, heldout_folder, read_heldout
+from shared.inference.heldout import HeldOutSet
 from shared.inference.manifest import SIGNATURE
 from shared.inference.signature import SignatureError, SignatureSettings, check_signature
 
@@ -48,6 +49,7 @@ class Trial:
 
     candidate: Artifact
     serving: Artifact | None
+    margin: float = MARGIN
     findings: list[Finding] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
@@ -65,6 +67,7 @@ class Trial:
             "metrics": {name: round(value, 6) for name, value in self.metrics.items()},
             "held_out": None if self.comparison is None else self.comparison.held_out.sha256,
             "paired": None if paired is None else describe_paired(paired),
+            "margin": self.margin,
         }
 
 
@@ -85,15 +88,16 @@ def try_candidate(
     Raises:
         CommandError: the gates cannot be asked: a replica does not start, the held-out items or the catalogue are damaged.
     """
-    trial = Trial(candidate, find_serving(place))
-    watcher.note(f"checking the files of {describe(candidate)}")
+    trial = Trial(candidate, find_serving(place), margin)
+    called = f"{place.public_name}, {place.call(candidate, trial.serving)}"
+    watcher.note(f"checking the files of {called}")
     trial.findings += [_judge_files(candidate), _judge_signature(place, candidate, trust)]
     if not admits(trial.findings):
         return trial
     held_out = None if rollback else read_items(place)
-    watcher.note(f"loading {describe(candidate)} into a replica of its own")
+    watcher.note(f"loading {called} into a replica of its own")
     try:
-        answers = _answer(candidate, held_out, watcher)
+        answers = _answer(candidate, called, held_out, watcher)
     except NotServedError as error:
         trial.findings.append(Finding("golden answers", Verdict.FAILED, str(error)))
         return trial
@@ -109,7 +113,7 @@ def try_candidate(
         if stated is None or stated.sha256 == held_out.sha256:
             trial.metrics |= measured
         if trial.serving is not None:
-            trial.comparison = _compare(trial.serving, held_out, answers, watcher)
+            trial.comparison = _compare(place, trial.serving, trial.serving, held_out, answers, watcher)
     entry = find_entry(place)
     try:
         bounds = gather_bounds(candidate, trial.serving, None if entry is None else entry.fields)
@@ -121,8 +125,7 @@ def try_candidate(
         reason = "nothing serves yet that it could be worse than"
         trial.findings.append(Finding("not worse", Verdict.PASSED, reason))
     elif trial.comparison is None:
-        where = heldout_folder(place.state, place.service, place.name)
-        reason = f"there are no held-out items to compare it on with version {trial.serving.version}: {where} is missing"
+        reason = explain_missing(place, candidate)
         if held_out is not None:
             reason = f"version {trial.serving.version} could not be compared with it"
         trial.findings.append(Finding("not worse", Verdict.UNDECIDED, reason))
@@ -183,39 +186,30 @@ def promote(
         return trial, version
 
 
-def compare(place: Place, old: Artifact, new: Artifact, held_out: HeldOutSet, watcher: Watcher) -> Comparison:
-    """Two versions on the same items, each served by a replica of its own.
+def compare(
+    place: Place,
+    old: Artifact,
+    new: Artifact,
+    held_out: HeldOutSet,
+    watcher: Watcher,
+    *,
+    serving: Artifact | None = None,
+) -> Comparison:
+    """Two versions on the same items, each served by a replica of its own; `serving` is the one that serves now.
 
     Raises:
         CommandError: one of them does not serve.
     """
+    called = f"{place.public_name}, {place.call(new, serving)}"
     try:
-        answers = _answer(new, held_out, watcher)
+        answers = _answer(new, called, held_out, watcher)
     except NotServedError as error:
-        raise CommandError(f"{describe(new)} does not serve: {error}") from error
+        raise CommandError(f"{called} does not serve: {error}") from error
     assert answers is not None
-    made = _compare(old, held_out, answers, watcher)
+    made = _compare(place, old, serving, held_out, answers, watcher)
     if made is None:
-        raise CommandError(f"{describe(old)} does not serve")
+        raise CommandError(f"{place.public_name}, {place.call(old, serving)} does not serve")
     return made
-
-
-def read_items(place: Place) -> HeldOutSet | None:
-    """The held-out items of a model, None if it has none.
-
-    Raises:
-        CommandError: they cannot be used.
-    """
-    folder = heldout_folder(place.state, place.service, place.name)
-    if not folder.exists():
-        return None
-    try:
-        held_out = read_heldout(folder)
-    except HeldOutError as error:
-        raise CommandError(str(error)) from error
-    if held_out.service != place.service:
-        raise CommandError(f"{folder}: expected items for {place.service}, got some for {held_out.service}")
-    return held_out
 
 
 def describe_paired(paired: Paired) -> dict[str, object]:
@@ -229,11 +223,6 @@ def describe_paired(paired: Paired) -> dict[str, object]:
         "interval": [round(low, 6), round(high, 6)],
         "p": round(paired.p_value, 6),
     }
-
-
-def describe(artifact: Artifact) -> str:
-    """How a user names a version."""
-    return f"{artifact.service}/{artifact.name} {artifact.version}"
 
 
 def _judge_files(candidate: Artifact) -> Finding:
@@ -268,11 +257,11 @@ def _judge_claims(stated: dict[str, float], measured: dict[str, float]) -> list[
     return findings
 
 
-def _answer(artifact: Artifact, held_out: HeldOutSet | None, watcher: Watcher) -> Answers | None:
+def _answer(artifact: Artifact, called: str, held_out: HeldOutSet | None, watcher: Watcher) -> Answers | None:
     with on_trial(artifact) as channel:
         if held_out is None:
             return None
-        watcher.begin(f"asking {describe(artifact)}", len(held_out.items))
+        watcher.begin(f"asking {called}", len(held_out.items))
         try:
             labels = ask(channel, artifact.name, held_out, watcher.advance)
         finally:
@@ -280,12 +269,20 @@ def _answer(artifact: Artifact, held_out: HeldOutSet | None, watcher: Watcher) -
     return Answers(artifact.version, tuple(labels))
 
 
-def _compare(old: Artifact, held_out: HeldOutSet, new: Answers, watcher: Watcher) -> Comparison | None:
+def _compare(
+    place: Place,
+    old: Artifact,
+    serving: Artifact | None,
+    held_out: HeldOutSet,
+    new: Answers,
+    watcher: Watcher,
+) -> Comparison | None:
     """None where the old version does not serve, so that it cannot be compared with."""
+    called = f"{place.public_name}, {place.call(old, serving)}"
     try:
-        answers = _answer(old, held_out, watcher)
+        answers = _answer(old, called, held_out, watcher)
     except NotServedError as error:
-        watcher.note(f"{describe(old)} does not serve: {error}")
+        watcher.note(f"{called} does not serve: {error}")
         return None
     assert answers is not None
     return Comparison(held_out, answers, new)

@@ -40,7 +40,7 @@ class Shop:
         """Those on disk; what is being written begins with a dot."""
         return sorted(path.name for path in self.folder.iterdir())
 
-    def hold_out(self, items: int = 240) -> str:
+    def hold_out(self, items: int = 800) -> str:
         """Write so many held-out items; gives their digest."""
         texts = [(text, label) for label, some in MOODS.items() for text in some]
         made = [

@@ -30,7 +30,7 @@ def test_a_candidate_becomes_the_next_version(shop: Shop, tmp_path: Path) -> Non
     stated = {"value": 1.0, "low": 0.98, "high": 1.0}
     candidate = make_candidate(
         tmp_path / "run",
-        held_out={"name": "moods-test", "sha256": sha256, "items": 240},
+        held_out={"name": "moods-test", "sha256": sha256, "items": 800},
         metrics={"accuracy": stated},
         gates={"accuracy": {"min": 0.9}},
     )
@@ -39,7 +39,7 @@ def test_a_candidate_becomes_the_next_version(shop: Shop, tmp_path: Path) -> Non
     assert {gate["gate"]: gate["verdict"] for gate in said["gates"]} == dict.fromkeys(
         ["digests", "signature", "golden answers", "stated accuracy", "accuracy", "not worse"], "passed"
     )
-    assert said["paired"]["items"] == 240
+    assert said["paired"]["items"] == 800
     made = read_artifact(shop.folder / "2")
     verify(made)
     assert check_signature(made, own_trust(shop.state))
@@ -59,10 +59,10 @@ def test_a_worse_one_is_refused_and_recorded(shop: Shop, tmp_path: Path) -> None
     candidate = make_candidate(tmp_path / "run", TURNED)
     code, out, _ = shop.run("promote", MODEL, str(candidate.folder), "--accept-undecided")
     assert code == 1
-    assert "it is worse: -100.00 points on 240 items" in out
+    assert "points that may be lost: -100.00 points on 800 items" in out
     assert shop.versions == ["1"]
     (record,) = shop.history()
-    assert (record["event"], record["paired"]["lost"]) == ("refused", 240)
+    assert (record["event"], record["paired"]["lost"]) == ("refused", 800)
 
 
 def test_a_dry_run_leaves_nothing(shop: Shop, tmp_path: Path) -> None:
@@ -78,11 +78,23 @@ def test_few_items_do_not_tell(shop: Shop, tmp_path: Path) -> None:
     candidate = make_candidate(tmp_path / "run")
     code, out, _ = shop.run("promote", MODEL, str(candidate.folder))
     assert code == 3
-    assert "a loss of 2 points cannot be ruled out" in out
+    assert "a loss of 0.5 points cannot be ruled out" in out
     assert shop.versions == ["1"]
     code, said = shop.run_json("promote", MODEL, str(candidate.folder), "--accept-undecided")
     assert (code, said["version"]) == (0, "2")
     assert shop.history()[-1]["accepted_undecided"]
+
+
+def test_a_loss_within_the_margin_is_let_in_and_said(shop: Shop, tmp_path: Path) -> None:
+    shop.hold_out()
+    candidate = make_candidate(tmp_path / "run", BLIND)
+    code, out, _ = shop.run("promote", MODEL, str(candidate.folder), "--dry-run")
+    assert code == 1
+    assert "it is worse, by more than the 0.5 points that may be lost: -" in out
+    code, out, _ = shop.run("promote", MODEL, str(candidate.folder), "--margin", "0.5")
+    assert code == 0
+    assert "it is worse, by less than the 50 points that may be lost: -" in out
+    assert shop.history()[-1]["margin"] == 0.5
 
 
 def test_without_held_out_items_nothing_is_known(shop: Shop, tmp_path: Path) -> None:
@@ -95,7 +107,7 @@ def test_without_held_out_items_nothing_is_known(shop: Shop, tmp_path: Path) -> 
 def test_gates_that_do_not_hold(shop: Shop, tmp_path: Path) -> None:
     candidate = make_candidate(
         tmp_path / "run",
-        held_out={"name": "moods-test", "sha256": shop.hold_out(), "items": 240},
+        held_out={"name": "moods-test", "sha256": shop.hold_out(), "items": 800},
         metrics={name: {"value": value, "low": 0.0, "high": 1.0} for name, value in STATED.items()},
         gates={"accuracy": {"min": 1.01}, "robustness": {"min": 0.5}, "macro_f1": {"max": 0.9}},
     )
