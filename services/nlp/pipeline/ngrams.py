@@ -1,8 +1,9 @@
 """From texts to n-grams: the input of the trained text classifiers (`text-ngrams/1`), in training and in serving alike.
 
-A text is folded (NFKC, small letters) and cut into tokens and blanks; its runs of words and of characters are hashed to 32
-bits. The model's table says which hashes it knows: an id is a place in the table + 1, what is not in it is left out, 0 is
-filling. All in numpy: 1,000 characters take a fraction of a millisecond, and no text costs more than `max_characters` of it.
+A text is folded (NFKC, small letters; of a run of combining marks the first 30 count) and cut into tokens and blanks; its
+runs of words and of characters are hashed to 32 bits. The model's table says which hashes it knows: an id is a place in the
+table + 1, what is not in it is left out, 0 is filling. All in numpy: 1,000 characters take a fraction of a millisecond, and
+no text costs more than `max_characters` of it.
 
 Hashes of substrings are differences of one running sum (Rabin and Karp's rolling hash, modulo 2^64, over characters that
 were mixed first) brought to the same power of the base; the mixing is splitmix64's (Steele, Lea and Flood 2014).
@@ -18,6 +19,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.nlp.pipeline.marks import bound_marks
 
 PREPROCESSING = "text-ngrams/1"
 
@@ -37,6 +40,8 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 # Keeps `the` as a word apart from `the` as three characters.
 _WORD_SALT, _CHARACTER_SALT = 1 << 40, 1 << 41
 
+# Neither short nor ASCII, so that it is looked up in every table.
+_FIRST_TEXT = "é" * 64
 _BLANK, _ZERO = ord(" "), ord("0")
 
 
@@ -91,6 +96,8 @@ class NgramReader:
             raise ValueError("ngrams: expected strictly ascending numbers")
         self.rule = rule
         self._table: Table = hashes
+        # The tables of characters and powers are made now, and no text waits for them.
+        hash_ngrams(_FIRST_TEXT, rule)
 
     @classmethod
     def open(cls, constants: Mapping[str, Any], table: bytes) -> "NgramReader":
@@ -159,7 +166,8 @@ def hash_ngrams(text: str, rule: NgramRule) -> Table:
 
 def _fold(text: str, rule: NgramRule) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """Characters (code points) and their classes, with one separator before, behind, between; none if nothing is kept."""
-    text = unicodedata.normalize("NFKC", text[: rule.max_characters])
+    # Unbounded runs of marks would cost the square of their length, and nobody else would run meanwhile.
+    text = unicodedata.normalize("NFKC", bound_marks(text[: rule.max_characters]))
     if rule.lowercase:
         text = text.lower()
     raw = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from services.nlp.pipeline.marks import MAX_MARKS
 from services.nlp.pipeline.ngrams import NgramReader, NgramRule, Ngrams, hash_ngrams, make_row
 
 WORDS = NgramRule(word_orders=(1, 2))
@@ -197,3 +198,26 @@ def test_the_longest_text_costs_milliseconds() -> None:
         reader.read(text)
         best_s = min(best_s, time.process_time() - began_s)
     assert best_s < 0.5
+
+
+@pytest.mark.parametrize(
+    "marks", ["\u0345" * 10_000 + "\u0334" * 9_999, "\u0345\u0334" * 10_000, "\uff9e" * 20_000]
+)
+def test_of_a_run_of_marks_the_first_count(marks: str) -> None:
+    """All of them would be sorted by insertion: seconds of the whole process for one text."""
+    assert count("the a" + marks, EVERYTHING) == count("the a" + marks[:MAX_MARKS], EVERYTHING)
+
+
+def test_a_text_of_marks_costs_what_others_cost() -> None:
+    """The bound is loose: unbounded runs cost two thousand times as much as letters do."""
+    reader = make_reader(EVERYTHING, "the cat")
+
+    def measure(text: str) -> float:
+        times = []
+        for _ in range(3):
+            begun_s = time.thread_time()
+            reader.read(text)
+            times.append(time.thread_time() - begun_s)
+        return min(times)
+
+    assert measure("a" + "\u0345" * 10_000 + "\u0334" * 9_999) < 50 * measure("é" * 20_000)
