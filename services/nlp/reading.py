@@ -13,7 +13,7 @@ from sensorium.nlp.v1 import nlp_service_pb2 as pb
 from services.nlp.limits import Bounds
 from services.nlp.validation import check_text
 from shared.errors import InvalidArgument, let_go
-from shared.inference.executor import run_in_executor
+from shared.inference.executor import Check, run_while_wanted
 from shared.rpc.deadline import Deadline
 
 # Reading this many characters takes 0.2 ms, less than going to a thread and back under load.
@@ -49,18 +49,18 @@ class TextReader(Protocol):
 
 
 async def read_all(
-    texts: Sequence[str], reader: TextReader, bounds: Bounds, deadline: Deadline
+    texts: Sequence[str], read: Callable[[str], Reading | None], bounds: Bounds, deadline: Deadline
 ) -> list[Reading | InvalidArgument]:
     """One reading, or why there is none, for each text in order; long lists are read on a thread."""
 
     def check() -> None:
         deadline.check("reading the texts")
 
-    def work() -> list[Reading | InvalidArgument]:
-        return read_texts(texts, reader.read, bounds=bounds, check=check)
+    def work(check: Check) -> list[Reading | InvalidArgument]:
+        return read_texts(texts, read, bounds=bounds, check=check)
 
     small = sum(map(len, texts)) <= _INLINE_CHARACTERS
-    return work() if small else await run_in_executor(work)
+    return work(check) if small else await run_while_wanted(work)
 
 
 def read_texts(

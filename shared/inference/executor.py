@@ -11,16 +11,20 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from shared.errors import QUEUE_FULL, DeadlineExceeded, ResourceExhausted
 from shared.inference.settings import count_cores
 from shared.rpc.deadline import Deadline, current_deadline
 from shared.rpc.report import current_report
+
+# Called between the parts of long work; raises when nobody waits for it any more.
+Check = Callable[[], None]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +34,8 @@ T = TypeVar("T")
 MAX_PENDING = 1024
 # Weight of the newest function in the running mean of what one takes: about the last fifty count.
 _NEWEST = 0.02
+# For messages.
+_WANTED = "pre- or postprocessing"
 # A refusal costs the caller more than this.
 _MIN_RETRY_S = 0.05
 
@@ -77,7 +83,7 @@ class Executor:
             # The function's own TimeoutError, if it has one, is not the deadline's.
             if deadline is None or not deadline.expired:
                 raise
-            raise DeadlineExceeded("pre- or postprocessing") from None
+            raise DeadlineExceeded(_WANTED) from None
         work_s = times.ended_s - times.begun_s
         self._work_s += _NEWEST * (work_s - self._work_s)
         if (report := current_report()) is not None:
@@ -100,6 +106,29 @@ def _get_executor() -> Executor:
 async def run_in_executor(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a function on the process's pool, see `Executor.run`."""
     return await _get_executor().run(function, *args, **kwargs)
+
+
+async def run_while_wanted(
+    function: Callable[Concatenate[Check, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a long function on the process's pool, see `Executor.run`, and end it early once nobody waits for it.
+
+    `function` gets a `Check` as its first argument, to be called between its parts: it raises DeadlineExceeded once the
+    call's deadline has passed or the caller has left, so that the thread is free for others.
+    """
+    left = threading.Event()
+    deadline = _find_deadline()
+
+    def check() -> None:
+        if left.is_set():
+            raise DeadlineExceeded(_WANTED)  # read by nobody
+        if deadline is not None:
+            deadline.check(_WANTED)
+
+    try:
+        return await run_in_executor(function, check, *args, **kwargs)
+    finally:
+        left.set()
 
 
 @dataclass(slots=True)

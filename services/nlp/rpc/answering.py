@@ -30,7 +30,7 @@ async def answer_each(
     """One result per text, in order: `answer` of its row of the graph's `output`, or `refuse` where there is none."""
     whole = watch.item()
     with whole.preprocessing():
-        readings = await read_all(texts, reader, bounds, deadline)
+        readings = await read_all(texts, reader.read, bounds, deadline)
     good = [reading for reading in readings if isinstance(reading, Reading)]
     rows = iter(await run_readings(model, good, output, [watch.item() for _ in good], deadline))
     with whole.postprocessing():

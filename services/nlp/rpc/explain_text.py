@@ -3,7 +3,8 @@
 Not here: which words each run leaves out, what the scores say of them (`shared.inference.explanation`).
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -21,11 +22,11 @@ from shared.errors import InvalidArgument
 from shared.inference.executor import run_in_executor
 from shared.inference.explanation.explaining import count_parts, explain
 from shared.inference.explanation.masks import Kept
-from shared.inference.explanation.probe import Probe, Row, check_time
+from shared.inference.explanation.probe import Probe, Row, check_time, refuse_late
 from shared.inference.model import Model
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.caller import Priority
-from shared.rpc.deadline import current_deadline
+from shared.rpc.deadline import Deadline, current_deadline
 
 # For messages.
 _WORK = "explaining the texts"
@@ -49,9 +50,11 @@ class ExplainText:
         check_label(request.label, scorer.labels)
         whole = watch.item()
         with whole.preprocessing():
-            readings = await read_all(request.texts, scorer.reader, self._bounds, deadline)
+            reader = TimedReader(scorer.reader, runs, deadline)
+            readings = await read_all(request.texts, reader.read, self._bounds, deadline)
         good = [reading for reading in readings if isinstance(reading, Reading)]
-        check_time(model, [reading.row for reading in good], runs, deadline, _WORK)
+        rows = [reading.row for reading in good]
+        check_time(model, rows, runs, deadline, _WORK, making_s=reader.read_s * runs)
         results = []
         # One after the other: side by side they would wait as long, and each would hold its variants meanwhile.
         left = len(good)
@@ -122,15 +125,38 @@ class ExplainText:
         )
 
 
+class TimedReader:
+    """Reads the texts of a call, and no further where reading their variants alone would take longer than there is time."""
+
+    def __init__(self, reader: TextReader, runs: int, deadline: Deadline) -> None:
+        self._reader = reader
+        self._runs = runs
+        self._deadline = deadline
+        # Seconds of a core, not of the clock: what else the machine does says nothing of the texts.
+        self.read_s = 0.0
+
+    def read(self, text: str) -> Reading | None:
+        """See `TextReader`; raises DeadlineExceeded."""
+        begun_s = time.thread_time()
+        reading = self._reader.read(text)
+        if reading is not None:
+            self.read_s += time.thread_time() - begun_s
+            refuse_late(self._deadline, self.read_s * self._runs, _WORK)
+        return reading
+
+
 def cut(text: str, reader: TextReader, runs: int) -> list[Stretch]:
     """The stretches of what the model reads of a text, no more than so many runs can tell apart; for a thread."""
     words = split_words(text[: reader.find_end(text)])
     return join_stretches(words, count_parts(runs))
 
 
-def make_variants(text: str, stretches: Sequence[Stretch], reader: TextReader, kept: Kept) -> list[Row]:
-    """The text without some of its stretches, as the model takes it, one row per mask [runs, stretches]; for a thread."""
+def make_variants(text: str, stretches: Sequence[Stretch], reader: TextReader, kept: Kept) -> Iterator[Row]:
+    """The text without some of its stretches, as the model takes it, one row per mask [runs, stretches]; for a thread.
+
+    Each is read when it is drawn.
+    """
     # What lies behind the last stretch is more than the model reads, and must not move up.
     text = text[: stretches[-1].end] if stretches else text
-    readings = (reader.read(leave_out(text, stretches, row)) for row in kept.tolist())
-    return [(reading or reader.read_nothing()).row for reading in readings]
+    for row in kept.tolist():
+        yield (reader.read(leave_out(text, stretches, row)) or reader.read_nothing()).row

@@ -3,6 +3,7 @@
 Not here: which cells each run covers, what the scores say of them (`shared.inference.explanation`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +23,7 @@ from services.vision.pipeline.tensor import Floats
 from services.vision.rpc.classifier import CLASSIFIERS, Classifier
 from services.vision.rpc.preparation import Preparation
 from shared.errors import InvalidArgument, let_go
-from shared.inference.executor import run_in_executor
+from shared.inference.executor import Check, run_in_executor, run_while_wanted
 from shared.inference.explanation.explaining import count_parts, explain
 from shared.inference.explanation.masks import Kept
 from shared.inference.explanation.probe import Probe, Row, check_time
@@ -49,14 +50,12 @@ class Subject:
     map: NDArray[np.intp]
     seen: NDArray[np.intp]  # numbers of the cells in which the model looks at something
 
-    def make(self, preparation: Preparation, kept: Kept) -> list[Row]:
-        """The model's input for each mask [runs, seen cells]; for a thread."""
-        rows: list[Row] = []
+    def make(self, preparation: Preparation, kept: Kept) -> Iterator[Row]:
+        """The model's input for each mask [runs, seen cells], made when it is drawn; for a thread."""
         for row in kept:
             every = np.ones(self.grid.count, np.bool_)
             every[self.seen] = row
-            rows.append({"image": self.prepare(preparation, every)})
-        return rows
+            yield {"image": self.prepare(preparation, every)}
 
     def prepare(self, preparation: Preparation, kept: NDArray[np.bool_]) -> Floats:
         """The model's input with the cells [cells] that are kept; zeros where nothing is left to work on."""
@@ -132,7 +131,7 @@ class ExplainImage:
             return float(classification.softmax(row)[index])
 
         with item.preprocessing():
-            subject = await run_in_executor(divide, picture, preparation, count_parts(runs))
+            subject = await run_while_wanted(divide, picture, preparation, count_parts(runs))
         probe = Probe(
             model,
             "logits",
@@ -167,23 +166,27 @@ class ExplainImage:
         )
 
 
-def divide(picture: Picture, preparation: Preparation, parts: int) -> Subject:
-    """Lay a grid over a picture, of about so many cells where the model looks; for a thread."""
+def divide(check: Check, picture: Picture, preparation: Preparation, parts: int) -> Subject:
+    """Lay a grid over a picture, of about so many cells where the model looks; for a thread.
+
+    Every cell may have to be covered to see whether the model looks there: `check` is called before each.
+    """
     small = picture.image
     size = preparation.fit(picture.width, picture.height)
     if size[0] < small.width:
         small = small.resize(size, Image.Resampling.BICUBIC)
     pixels = np.asarray(small)
     height, width = pixels.shape[:2]
-    subject = _lay(preparation, pixels, lay_grid(width, height, parts))
+    subject = _lay(check, preparation, pixels, lay_grid(width, height, parts))
     if 0 < len(subject.seen) < _MUCH * subject.grid.count:
         # Of a long picture of which the model looks at the middle only, most cells would be wasted.
         share = len(subject.seen) / subject.grid.count
-        subject = _lay(preparation, pixels, lay_grid(width, height, min(round(parts / share), _MOST * parts)))
+        finer = lay_grid(width, height, min(round(parts / share), _MOST * parts))
+        subject = _lay(check, preparation, pixels, finer)
     return subject
 
 
-def _lay(preparation: Preparation, pixels: Pixels, grid: Grid) -> Subject:
+def _lay(check: Check, preparation: Preparation, pixels: Pixels, grid: Grid) -> Subject:
     """The picture under a grid, with the cells in which the model sees something: covering one changes its input."""
     height, width = pixels.shape[:2]
     everywhere = np.arange(grid.count)
@@ -191,6 +194,7 @@ def _lay(preparation: Preparation, pixels: Pixels, grid: Grid) -> Subject:
     plain = whole.prepare(preparation, np.ones(grid.count, np.bool_))
 
     def looks(covered: NDArray[np.intp] | np.intp) -> bool:
+        check()
         return not np.array_equal(whole.prepare(preparation, ~np.isin(everywhere, covered)), plain)
 
     table = everywhere.reshape(grid.rows, grid.columns)

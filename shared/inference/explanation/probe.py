@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared.errors import DeadlineExceeded, ResourceExhausted
 from shared.inference.datatypes import Array
-from shared.inference.executor import run_in_executor
+from shared.inference.executor import Check, run_while_wanted
 from shared.inference.explanation.masks import Kept
 from shared.inference.model import Model, ServedGraph
 from shared.inference.timing import ItemStopwatch
@@ -33,13 +33,14 @@ _WINDOW = 32
 class Probe:
     """One input of a model under question. Made for one explanation.
 
-    `make` turns masks into the graph's inputs; it may block, and runs on a thread. `score` reads the label's score out of a
-    row of `output`. `what` names the work, for messages. `later_runs` will follow for other inputs of the same call.
+    `make` turns masks into the graph's inputs one by one, as they are drawn; it may block, and runs on a thread that draws
+    no more once the call has ended. `score` reads the label's score out of a row of `output`. `what` names the work, for
+    messages. `later_runs` will follow for other inputs of the same call.
     """
 
     model: Model
     output: str
-    make: Callable[[Kept], Sequence[Row]]
+    make: Callable[[Kept], Iterable[Row]]
     score: Callable[[NDArray[np.float32]], float]
     watch: ItemStopwatch
     deadline: Deadline
@@ -57,17 +58,30 @@ class Probe:
         scores = np.empty(len(kept), np.float64)
         graph = next(iter(self.model.graphs.values()))
         begun_s = time.monotonic()
+        made_s = 0.0
         for start in range(0, len(kept), _WINDOW):
             left = len(kept) - start + self.later_runs
             # By what this explanation's runs have taken so far, and by what the batcher expects of such runs.
             seen_s = (time.monotonic() - begun_s) / start * left if start else 0.0
-            _refuse_late(self.deadline, seen_s, self.what)
+            refuse_late(self.deadline, seen_s, self.what)
             with self.watch.preprocessing():
-                rows = await run_in_executor(self.make, kept[start : start + _WINDOW])
-            check_time(self.model, rows, left / len(rows), self.deadline, self.what)
+                rows, window_s = await run_while_wanted(self._draw, kept[start : start + _WINDOW])
+            made_s += window_s
+            # What is still to be made, by what those made so far took.
+            making_s = made_s / (start + len(rows)) * (left - len(rows))
+            check_time(self.model, rows, left / len(rows), self.deadline, self.what, making_s=making_s)
             scores[start : start + _WINDOW] = await self._run_window(graph, rows)
             self.run_count += len(rows)
         return scores
+
+    def _draw(self, check: Check, kept: Kept) -> tuple[list[Row], float]:
+        """The variants of these masks, and the seconds of a core that making them took."""
+        begun_s = time.thread_time()
+        rows = []
+        for row in self.make(kept):
+            rows.append(row)
+            check()
+        return rows, time.thread_time() - begun_s
 
     async def _run_window(self, graph: ServedGraph, rows: Sequence[Row]) -> list[float]:
         async def run(row: Row) -> float:
@@ -90,8 +104,19 @@ class Probe:
         return [task.result() for task in tasks]
 
 
-def check_time(model: Model, rows: Sequence[Row], times: float, deadline: Deadline, what: str) -> None:
+def check_time(
+    model: Model,
+    rows: Sequence[Row],
+    times: float,
+    deadline: Deadline,
+    what: str,
+    *,
+    making_s: float = 0.0,
+) -> None:
     """Refuse work for which the time does not suffice: so many `times` each of `rows`, what waits before them included.
+
+    `making_s` is what making the inputs of those runs takes besides. It should be measured on `time.thread_time`'s clock: a
+    busy machine would stretch any other, and what could be answered would be refused.
 
     Raises:
         DeadlineExceeded: it would take longer, as far as the model's runs are known.
@@ -100,10 +125,11 @@ def check_time(model: Model, rows: Sequence[Row], times: float, deadline: Deadli
     load = graph.batcher.load()
     cost = times * sum(graph.batcher.count_cost(row) for row in rows)
     needed_s = load.expected_wait_s + cost * load.s_per_cost / graph.settings.instances
-    _refuse_late(deadline, needed_s if math.isfinite(needed_s) else 0.0, what)
+    refuse_late(deadline, making_s + (needed_s if math.isfinite(needed_s) else 0.0), what)
 
 
-def _refuse_late(deadline: Deadline, needed_s: float, what: str) -> None:
+def refuse_late(deadline: Deadline, needed_s: float, what: str) -> None:
+    """Raise DeadlineExceeded where less time is left than `needed_s`, or none."""
     left_s = deadline.remaining_s()
     if left_s < needed_s or left_s <= 0:
         raise DeadlineExceeded(what, left_s=max(left_s, 0.0), needed_s=needed_s)

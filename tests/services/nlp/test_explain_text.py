@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,15 @@ import pytest_asyncio
 from sensorium.nlp.v1 import nlp_service_pb2 as pb
 
 from services.nlp.limits import Bounds, ExplainBounds
+from services.nlp.reading import Reading
+from services.nlp.rpc.explain_text import TimedReader
 from services.nlp.servicer import NlpServicer
 from shared.errors import DeadlineExceeded, InvalidArgument
+from shared.inference.explanation.masks import Kept
+from shared.inference.explanation.probe import Probe, Row, check_time
 from shared.inference.repository.repository import Repository
 from shared.inference.settings import InferenceSettings
+from shared.inference.timing import ItemStopwatch
 from shared.rpc.caller import Caller, Priority, set_caller
 from shared.rpc.deadline import Deadline, set_deadline
 from tests.services.nlp.trained import MOODS, WORDS, train
@@ -230,6 +237,76 @@ async def test_a_caller_who_leaves_stops_the_runs(service: Service) -> None:
     with pytest.raises(asyncio.CancelledError):
         await within(task, LIMIT_S)
     assert batcher.load().queued_items == 0
+
+
+async def test_a_caller_who_leaves_stops_the_making_of_variants(service: Service) -> None:
+    begun, left, ended = threading.Event(), threading.Event(), threading.Event()
+    row = {"ids": np.zeros((1, 1), np.int64), "counts": np.zeros((1, 1), np.float32)}
+    made = 0
+
+    def make(kept: Kept) -> Iterator[Row]:
+        nonlocal made
+        try:
+            for _ in kept:
+                made += 1
+                if made == 2:
+                    begun.set()
+                    assert left.wait(LIMIT_S)
+                yield row
+        finally:
+            ended.set()
+
+    deadline = Deadline.after(LIMIT_S)
+    set_deadline(deadline)
+    probe = Probe(
+        service.repository.model("mood", ""), "logits", make, float, ItemStopwatch(), deadline, what="it"
+    )
+    task = asyncio.create_task(probe.run(np.ones((32, 4), np.bool_)))
+    assert await within(asyncio.to_thread(begun.wait, LIMIT_S), LIMIT_S)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within(task, LIMIT_S)
+    left.set()
+    assert await within(asyncio.to_thread(ended.wait, LIMIT_S), LIMIT_S)
+    assert made == 2
+
+
+class SlowReader:
+    """Every text takes it some milliseconds of a core."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def read(self, text: str) -> Reading | None:
+        self.count += 1
+        until_s = time.thread_time() + 0.004
+        while time.thread_time() < until_s:
+            pass
+        return self.read_nothing()
+
+    def read_nothing(self) -> Reading:
+        return Reading({}, 1, truncated=False, supported=True)
+
+    def find_end(self, text: str) -> int:
+        return len(text)
+
+
+async def test_texts_whose_variants_could_not_be_read_in_time_are_not_read_on() -> None:
+    slow = SlowReader()
+    reader = TimedReader(slow, 65_536, Deadline.after(LIMIT_S))
+    with pytest.raises(DeadlineExceeded, match="explaining the texts takes about"):
+        reader.read("one")
+    assert slow.count == 1
+    reader = TimedReader(slow, 16, Deadline.after(LIMIT_S))
+    assert reader.read("one") is not None
+    assert 0.004 <= reader.read_s < LIMIT_S
+
+
+async def test_making_the_inputs_counts_as_running_them_does(service: Service) -> None:
+    model, deadline = service.repository.model("mood", ""), Deadline.after(LIMIT_S)
+    check_time(model, [], 0, deadline, "it", making_s=LIMIT_S / 2)
+    with pytest.raises(DeadlineExceeded, match="it takes about"):
+        check_time(model, [], 0, deadline, "it", making_s=LIMIT_S * 2)
 
 
 async def test_other_calls_go_first(service: Service) -> None:

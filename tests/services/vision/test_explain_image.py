@@ -12,7 +12,11 @@ import pytest_asyncio
 from PIL import Image, ImageDraw
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
+from services.vision.decode import decode
 from services.vision.limits import Bounds, ExplainBounds, describe
+from services.vision.pipeline.tensor import Floats
+from services.vision.rpc.explain_image import divide
+from services.vision.rpc.preparation import DIGIT_PREPARATION, Preparation
 from services.vision.servicer import VisionServicer
 from shared.errors import DeadlineExceeded, InvalidArgument
 from shared.inference.repository.repository import Repository
@@ -243,6 +247,25 @@ async def test_a_caller_who_leaves_stops_the_runs(service: Service, cat: bytes) 
     with pytest.raises(asyncio.CancelledError):
         await within(task, LIMIT_S)
     assert batcher.load().queued_items == 0
+
+
+async def test_a_caller_who_leaves_stops_the_search_for_what_the_model_sees(cat: bytes) -> None:
+    prepared = 0
+
+    def prepare(image: Image.Image, field: str) -> Floats:
+        nonlocal prepared
+        prepared += 1
+        return DIGIT_PREPARATION.prepare(image, field)
+
+    def check() -> None:
+        if prepared >= 5:
+            raise DeadlineExceeded("it")
+
+    picture = decode(cat, field="image", max_pixels=10**8, fit=DIGIT_PREPARATION.fit)
+    with pytest.raises(DeadlineExceeded):
+        divide(check, picture, Preparation(DIGIT_PREPARATION.fit, prepare), 400)
+    # Where nothing is left to see, the whole picture is prepared as well.
+    assert prepared <= 6
 
 
 async def test_limits_are_told() -> None:

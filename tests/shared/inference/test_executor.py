@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.errors import DeadlineExceeded, ResourceExhausted
-from shared.inference.executor import Executor, run_in_executor
+from shared.inference.executor import Check, Executor, run_in_executor, run_while_wanted
 from shared.rpc.deadline import Deadline, current_deadline, set_deadline
 from tests.support.waiting import within
 
@@ -119,3 +119,55 @@ async def test_work_runs_beside_the_event_loop(executor: Executor) -> None:
     assert time.monotonic() - started_s < 5
     gate.open()
     await within(task)
+
+
+class Parts:
+    """Work of two parts, which waits between them."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.ended = threading.Event()
+        self.done = 0
+
+    def work(self, check: Check) -> None:
+        try:
+            for _ in range(2):
+                check()
+                self.done += 1
+                self.gate.pass_through()
+        finally:
+            self.ended.set()
+
+
+async def test_long_work_ends_between_two_parts_when_the_caller_leaves() -> None:
+    parts = Parts()
+    set_deadline(Deadline.after(20))
+    task = asyncio.ensure_future(run_while_wanted(parts.work))
+    assert await within(asyncio.to_thread(parts.gate.begun.wait, 10))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within(task)
+    parts.gate.open()
+    assert await within(asyncio.to_thread(parts.ended.wait, 10))
+    assert parts.done == 1
+
+
+async def test_long_work_ends_between_two_parts_at_the_deadline() -> None:
+    parts = Parts()
+    set_deadline(Deadline.after(0.2))
+    with pytest.raises(DeadlineExceeded):
+        await within(run_while_wanted(parts.work))
+    parts.gate.open()
+    if parts.done:
+        assert await within(asyncio.to_thread(parts.ended.wait, 10))
+    assert parts.done <= 1
+
+
+async def test_long_work_that_is_wanted_is_done() -> None:
+    set_deadline(Deadline.after(20))
+
+    def work(check: Check, number: int) -> int:
+        check()
+        return number + 1
+
+    assert await within(run_while_wanted(work, 1)) == 2
