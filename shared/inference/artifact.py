@@ -58,6 +58,9 @@ __all__ = [
 # together: two threads in it fail now and then with a SystemError. Models that load at the same time take turns.
 _NUMPY_HEADERS = threading.Lock()
 
+# Of artifact.json, which is read before it is known whose it is: real ones are of 10 kB.
+_MAX_MANIFEST_BYTES = 8 << 20
+
 # The content of artifact.json -> that of its signature.
 Sign: TypeAlias = Callable[[bytes], bytes]
 
@@ -162,7 +165,9 @@ def read_artifact(folder: Path, *, placed: bool = True) -> Artifact:
     path = folder / MANIFEST
     try:
         with open_regular(path) as file:
-            content = file.read()
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise ArtifactError(f"{MANIFEST}: expected at most {_MAX_MANIFEST_BYTES} bytes, got more")
         document = json.loads(content)
         manifest = Manifest.model_validate(document)
         digest = digest_manifest(document)

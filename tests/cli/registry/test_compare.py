@@ -126,3 +126,12 @@ def test_every_command_helps(command: str, capsys: pytest.CaptureFixture[str]) -
     assert f"Usage: sensorium models {command}" in said
     assert "{name}" not in said
     assert "[[" not in said
+
+
+def test_an_artifact_json_that_has_no_end_is_refused(shop: Shop, tmp_path: Path) -> None:
+    candidate = make_candidate(tmp_path / "run")
+    with (candidate.folder / "artifact.json").open("r+b") as file:
+        file.truncate(1 << 40)
+    code, out, _ = shop.run("verify", str(candidate.folder))
+    assert code == 1
+    assert "artifact.json: expected at most 8388608 bytes, got more" in out
