@@ -27,7 +27,7 @@ app = typer.Typer(help="List, pull, show, load, tune, compare and promote models
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME…",
+        metavar="NAME",
         help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
         show_default=False,
     ),
@@ -182,8 +182,9 @@ def _facts(row: dict[str, object]) -> Iterator[str]:
     yield f"answers         {', '.join(defaults) if isinstance(defaults, list) and defaults else row['task']}"
     yield f"pulled          {row['pulled'] or 'no: run sensorium models pull ' + str(row['model'])}"
     yield f"license         {row['license']}"
-    yield f"                {row['license_note']}"
-    yield f"training data   {row['training_data']}"
+    for label, key in (("", "license_note"), ("training data", "training_data")):
+        if row[key]:
+            yield f"{label:<16}{row[key]}"
     if row["shipped"]:
         yield "source          shipped with this checkout"
     sources = row["sources"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME…",
+        metavar="NAME",
         help="Models, or folders of artifacts; none means every model on disk.",
         show_default=False,
     ),
