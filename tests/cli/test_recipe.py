@@ -80,8 +80,8 @@ def test_a_module_that_is_not_there(write: Write, name: str) -> None:
     [
         ("services/vision/models/rewriting.py", {"centernet", "pp_ocr"}),
         ("services/vision/models/signature.py", {"centernet", "pp_ocr", "centerface"}),
-        ("shared/inference/weights.py", {"centernet", "efficientnet", "resemblyzer"}),
-        ("shared/inference/torch_file.py", {"centernet", "efficientnet", "resemblyzer"}),
+        ("shared/inference/weights.py", {"centernet", "efficientnet", "resemblyzer", "sentiment"}),
+        ("shared/inference/torch_file.py", {"centernet", "efficientnet", "resemblyzer", "sentiment"}),
         ("shared/inference/artifact.py", set()),
         ("shared/inference/session/session.py", set()),
         ("services/vision/models/catalog.toml", set()),
