@@ -100,6 +100,7 @@ class Model:
         self.provider = loaded.provider
         self.provider_reason = loaded.provider_reason
         self.tuned = loaded.tuned
+        self.signed_by = loaded.signed_by
         own = loaded.settings
         self.cache: ResponseCache | None = None
         if own.cache_bytes:

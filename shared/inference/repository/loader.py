@@ -111,6 +111,7 @@ class Loader:
                 model=name,
                 version=version,
                 provider=model.provider,
+                signed_by=model.signed_by or "nobody",
                 duration_s=round(time.monotonic() - started_s, 3),
             )
             return model, inputs

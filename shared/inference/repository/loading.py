@@ -44,6 +44,7 @@ class LoadedModel:
     tuned: Mapping[str, float]  # those of the settings that were found by tuning
     graphs: Mapping[str, LoadedGraph]
     golden_inputs: Mapping[str, Mapping[str, Array]]  # by graph; none without the check
+    signed_by: str  # id of the key; empty = nobody
 
     @property
     def provider(self) -> str:
@@ -80,9 +81,6 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
         raise QuarantinedError(reason)
     check_room(artifact, measure_room())
     verify(artifact)
-    _log.info(
-        "artifact is whole", model=artifact.name, version=artifact.version, signed_by=key_id or "nobody"
-    )
     with isolation.loading(*named):
         own, tuned, graphs = _open(artifact, settings)
         inputs: dict[str, Mapping[str, Array]] = {}
@@ -91,7 +89,7 @@ def load_model(folder: Path, service: str, settings: InferenceSettings, isolatio
             inputs = {key: check_golden(artifact, key, graph, golden) for key, graph in graphs.items()}
     # The files were read and the weights laid out anew.
     give_back_free_memory()
-    return LoadedModel(artifact, own, tuned, graphs, inputs)
+    return LoadedModel(artifact, own, tuned, graphs, inputs, key_id or "")
 
 
 def _open(
