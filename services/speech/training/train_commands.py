@@ -295,7 +295,7 @@ def run_once(
 
 def get_args_parser(doc: str | None = __doc__) -> argparse.ArgumentParser:
     """The shared options, and this recipe's."""
-    parser = make_sound_parser(doc, epochs=36, items=4500, body="gru", width=16)
+    parser = make_sound_parser(doc, epochs=30, items=4500, body="gru", width=16)
     group = parser.add_argument_group("commands")
     group.add_argument(
         "--leave-out",

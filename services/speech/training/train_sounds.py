@@ -256,7 +256,7 @@ def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = No
 
 def get_args_parser(doc: str | None = __doc__) -> argparse.ArgumentParser:
     """The shared options, and this recipe's."""
-    parser = make_sound_parser(doc, epochs=12, items=2000, body="cnn", width=8)
+    parser = make_sound_parser(doc, epochs=6, items=2000, body="cnn", width=8)
     group = parser.add_argument_group("sounds")
     group.add_argument(
         "--fold", type=int, choices=range(-1, FOLDS), default=0, help="the part of 5 held out; -1 for none"

@@ -218,7 +218,7 @@ async def test_no_voice_without_speech(speech):
     assert "without speech" in error.details()
 
 
-@pytest.mark.parametrize("rpc", ["Transcribe", "DetectSpeech", "EmbedSpeaker"])
+@pytest.mark.parametrize("rpc", ["Transcribe", "DetectSpeech", "RecognizeCommand", "EmbedSpeaker"])
 @pytest.mark.parametrize(
     ("clip", "field"),
     [
@@ -238,6 +238,31 @@ async def test_bad_clips_are_the_callers(speech, rpc, clip, field):
     request = getattr(pb, f"{rpc}Request")(audio=clip)
     error = await fail(getattr(speech.stub, rpc)(request, timeout=LIMIT_S), grpc.StatusCode.INVALID_ARGUMENT)
     assert violated(error) == [field]
+
+
+async def recognize(speech: Speech, clip: pb.Audio, **fields) -> pb.RecognizeCommandResponse:
+    request = pb.RecognizeCommandRequest(audio=clip, **fields)
+    return await within(speech.stub.RecognizeCommand(request, timeout=LIMIT_S), LIMIT_S)
+
+
+async def test_kinds_of_sound(speech, beckett):
+    said = await recognize(speech, audio(samples_of(beckett)), model="sounds")
+    assert (said.commands[0].label, said.commands[0].language) == ("speech", "")
+    assert said.model.name == "speech/sounds"
+    noise = np.random.default_rng(0).standard_normal(3 * RATE) * 0.05
+    heard = await recognize(speech, audio(noise), model="speech/sounds", max_results=1)
+    assert [command.label for command in heard.commands] == ["noise"]
+
+
+async def test_commands_by_default_and_in_a_language(speech, beckett):
+    clip = audio(samples_of(beckett)[: 2 * RATE])
+    reply = await recognize(speech, clip, max_results=100)
+    assert reply.model.name == "speech/commands"
+    assert {command.language for command in reply.commands} >= {"en", "es", "fr", "it", "ru"}
+    reply = await recognize(speech, clip, language="ru", max_results=100)
+    assert {(command.language, len(command.label)) for command in reply.commands} == {("ru", 1)}
+    assert sorted(command.label for command in reply.commands) == list("0123456789")
+    assert sum(command.score for command in reply.commands) == pytest.approx(1.0, abs=1e-5)
 
 
 async def test_models_by_name(speech):
