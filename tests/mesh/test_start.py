@@ -65,7 +65,8 @@ def test_a_bad_mesh_yaml_names_line_and_key(tmp_path: Path, models_dir: Path, br
 
 
 def test_a_corrupted_model_is_named_and_the_others_serve(tmp_path: Path, models_dir: Path) -> None:
-    state = tmp_path / "state"
+    state = make_state(tmp_path / "state", models_dir)
+    (state / "models").unlink()
     shutil.copytree(models_dir / "vision", state / "models/vision", symlinks=False)
     for service in ("nlp", "speech"):
         (state / "models" / service).symlink_to(models_dir / service, target_is_directory=True)

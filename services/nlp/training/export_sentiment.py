@@ -156,7 +156,8 @@ def make_files(
     few = {"at_least": 1} if arguments.limit else {}
     parity = check_parity(network, exact, held_out, keep=arguments.out / PARITY, **few)
     write_atomically(arguments.out / REFERENCE, exact)
-    small = weight_only_int8(exact)
+    # As the recipe lays them out: the words' weights stay as they are.
+    small = weight_only_int8(exact, keep={sentiment.WORDS}, wide_scales=True)
     tensors = sentiment.lay_out(weights)
     graph = strip_graph(small, tensors.keys())
     if fill_graph(graph, tensors) != small:

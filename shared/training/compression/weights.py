@@ -29,10 +29,13 @@ _WEIGHTS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
 _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
-def weight_only_int8(content: bytes, *, smallest: int = SMALLEST, keep: Collection[str] = ()) -> bytes:
+def weight_only_int8(
+    content: bytes, *, smallest: int = SMALLEST, keep: Collection[str] = (), wide_scales: bool = False
+) -> bytes:
     """The graph with its large float32 weights in int8; signature and file layout stay.
 
-    smallest: tensors of fewer values stay as they are; keep: names of initializers that do.
+    smallest: tensors of fewer values stay as they are; keep: names of initializers that do; wide_scales: the scales of
+    tables are float32 as well, not float16, for whoever lays them out elsewhere.
     """
     model = onnx.load_model_from_string(content)
     graph = model.graph
@@ -53,7 +56,9 @@ def weight_only_int8(content: bytes, *, smallest: int = SMALLEST, keep: Collecti
             continue
         if value.ndim in (1, 2) and all(_looks_up(node, index, value.ndim) for node, index in uses):
             by_row = value.ndim == 2 and value.shape[1] >= _WIDE
-            whole, scale = _round_table(value, by_row=by_row)
+            whole, scale = (
+                _round(value, (1,)) if by_row and wide_scales else _round_table(value, by_row=by_row)
+            )
             _replace(graph, item, name, whole, scale)
             for node, _ in uses:
                 after[id(node)] = _scale_rows(node, name, by_row=by_row)

@@ -98,7 +98,14 @@ def test_an_empty_image_and_one_too_large() -> None:
 
 def test_bounds_are_told_as_they_are() -> None:
     told = {limit.method.rpartition("/")[2]: limit for limit in describe(Bounds(), 1234)}
-    assert set(told) == {"ClassifyImage", "DetectObjects", "DetectFaces", "ReadText", "EmbedImage"}
+    assert set(told) == {
+        "ClassifyImage",
+        "DetectObjects",
+        "DetectFaces",
+        "ReadText",
+        "EmbedImage",
+        "ExplainImage",
+    }
     assert told["ReadText"].method == "sensorium.vision.v1.VisionService/ReadText"
     assert told["ReadText"].max_items == Bounds().read_text.max_items
     assert told["ClassifyImage"].max_item_bytes == Bounds().classify_image.max_image_bytes
