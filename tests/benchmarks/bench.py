@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 
-from tests.benchmarks.report import Row, describe_machine, publish
+from tests.benchmarks.report import Row, describe_machine, publish, read_rows
 from tests.mesh.running import ROOT
 
 # In the order in which they run; those that need a calm machine most come first.
@@ -40,21 +39,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     topics = arguments.only or TOPICS
-    rows: dict[str, list[Row]] = read_report() if arguments.only else {}
+    rows: dict[str, list[Row]] = read_rows(REPORT, TOPICS) if arguments.only else {}
     for topic in topics:
         rows[topic] = importlib.import_module(f"tests.benchmarks.{topic}").measure(arguments.rounds)
         # After each topic, so that a run that is cut short keeps what it has.
         known = [row for name in TOPICS for row in rows.get(name, [])]
         publish(known, REPORT, f"{topic}, {arguments.rounds} rounds, {describe_machine()}", show=rows[topic])
-
-
-def read_report() -> dict[str, list[Row]]:
-    """The rows of the last run by topic, which is a name's first part; none where there was no run."""
-    try:
-        kept = [Row(**row) for row in json.loads(REPORT.read_text())]
-    except FileNotFoundError:
-        return {}
-    return {topic: [row for row in kept if row.name.startswith(f"{topic}/")] for topic in TOPICS}
 
 
 if __name__ == "__main__":

@@ -35,6 +35,15 @@ class Row:
     how: str
 
 
+def read_rows(path: Path, topics: Sequence[str]) -> dict[str, list[Row]]:
+    """The rows of the last run by topic, which is a name's first part; none where there was no run."""
+    try:
+        kept = [Row(**row) for row in json.loads(path.read_text())]
+    except FileNotFoundError:
+        return {}
+    return {topic: [row for row in kept if row.name.startswith(f"{topic}/")] for topic in topics}
+
+
 def describe_machine() -> str:
     """The machine of a figure, for its `how`."""
     return f"{os.cpu_count()} cores of {platform.processor() or platform.machine()}"

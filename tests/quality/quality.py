@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 
 from shared.training.provenance import ROOT
-from tests.benchmarks.report import Row, describe_machine, publish
+from tests.benchmarks.report import Row, describe_machine, publish, read_rows
 from tests.quality.place import Place
 
 # The models first, then what concerns all that are shipped.
@@ -45,7 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each recipe (default 5)")
     parser.add_argument("--fresh", action="store_true", help="train again what was kept")
     arguments = parser.parse_args()
-    rows = read_report()
+    rows = read_rows(REPORT, TOPICS)
     place = Place.usual(fresh=arguments.fresh)
     for topic in arguments.only or TOPICS:
         measured = importlib.import_module(f"tests.quality.{topic}").measure(range(arguments.seeds), place)
@@ -61,15 +60,6 @@ def check_name(topic: str, row: Row) -> Row:
     if not row.name.startswith(f"{topic}/"):
         raise ValueError(f"row {row.name!r}: expected a name that begins with {topic + '/'!r}")
     return row
-
-
-def read_report() -> dict[str, list[Row]]:
-    """The rows of the last run by topic, which is a name's first part; none where there was no run."""
-    try:
-        kept = [Row(**row) for row in json.loads(REPORT.read_text())]
-    except FileNotFoundError:
-        return {}
-    return {topic: [row for row in kept if row.name.startswith(f"{topic}/")] for topic in TOPICS}
 
 
 if __name__ == "__main__":
