@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from shared.inference.artifact import Draft, GraphDraft, Tensor
 from shared.inference.manifest import Batching, Cost, Made, Pad, Quality
+from shared.inference.rounding import round_weights
 from shared.inference.safetensors import read_safetensors
 from shared.inference.weights import fill_graph
 
@@ -31,7 +32,6 @@ MAX_TOKENS = 256  # as long as MiniLM's authors cut; the longest text in trainin
 PAD_ID = 0
 WORDS = "words"  # a weight for each word piece, beside the network
 TYPES = "embeddings.token_type_embeddings.weight"
-_LARGEST = 127  # of int8, the same on both sides of zero
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -131,13 +131,6 @@ def merge(published: Weights, adapter: Mapping[str, NDArray[np.generic]]) -> Wei
     return merged
 
 
-def round_weights(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Whole numbers and scales, whose product is the weight: one scale for each row (`axis` 1) or column (0)."""
-    scale = np.abs(values).max(axis=axis, keepdims=True) / np.float32(_LARGEST)
-    scale[scale == 0] = 1.0
-    return np.clip(np.rint(values / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
-
-
 def lay_out(weights: Weights) -> dict[str, NDArray[np.generic]]:
     """Tensors by their names in the graph: matrices as products take them (turned), tables by rows, both in int8."""
     tensors: dict[str, NDArray[np.generic]] = {}
@@ -150,7 +143,9 @@ def lay_out(weights: Weights) -> dict[str, NDArray[np.generic]]:
         else:
             # A scale for each row of a table, and for each output of a product.
             table = name.startswith("embeddings.")
-            whole, scale = round_weights(value if table else np.ascontiguousarray(value.T), 1 if table else 0)
+            whole, scale = round_weights(
+                value if table else np.ascontiguousarray(value.T), (1,) if table else (0,)
+            )
             tensors[f"{name}.int8"], tensors[f"{name}.scale"] = whole, scale
     return tensors
 

@@ -18,9 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from shared.inference.rounding import LARGEST, round_weights
+
 # Smaller tensors are not worth the two nodes; and biases and norms, all of them small, stay exact.
 SMALLEST = 1024
-_LARGEST = 127
 # Rows of fewer values share scales by column: one of their own would be a large part of their bytes.
 _WIDE = 16
 
@@ -57,13 +58,13 @@ def weight_only_int8(
         if value.ndim in (1, 2) and all(_looks_up(node, index, value.ndim) for node, index in uses):
             by_row = value.ndim == 2 and value.shape[1] >= _WIDE
             whole, scale = (
-                _round(value, (1,)) if by_row and wide_scales else _round_table(value, by_row=by_row)
+                round_weights(value, (1,)) if by_row and wide_scales else _round_table(value, by_row=by_row)
             )
             _replace(graph, item, name, whole, scale)
             for node, _ in uses:
                 after[id(node)] = _scale_rows(node, name, by_row=by_row)
         elif (kept := _kept_axes(uses, value.ndim)) is not None:
-            whole, scale = _round(value, tuple(axis for axis in range(value.ndim) if axis not in kept))
+            whole, scale = round_weights(value, tuple(axis for axis in range(value.ndim) if axis not in kept))
             _replace(graph, item, name, whole, scale)
             # The float tensor keeps the name, so that nodes need not change.
             before += [
@@ -99,13 +100,6 @@ def _kept_axes(uses: list[tuple[NodeProto, int]], dims: int) -> tuple[int, ...] 
     return wanted.pop() if len(wanted) == 1 else None
 
 
-def _round(value: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Whole numbers and scales; the largest of each row becomes 127, a row of zeros stays one."""
-    scale = np.abs(value).max(axis=axes, keepdims=True).astype(np.float32) / np.float32(_LARGEST)
-    scale[scale == 0] = 1.0
-    return np.clip(np.rint(value / scale), -_LARGEST, _LARGEST).astype(np.int8), scale
-
-
 def _replace(
     graph: onnx.GraphProto,
     item: TensorProto,
@@ -128,13 +122,13 @@ def _looks_up(node: NodeProto, index: int, dims: int) -> bool:
 def _round_table(value: NDArray[np.float32], *, by_row: bool) -> tuple[NDArray[np.int8], NDArray[np.generic]]:
     """By row: scales in float16, rounded up, so that no row is cut off at 127. Else one for each column, in float32."""
     if not by_row:
-        return _round(value, (0,))
-    scale = np.maximum(np.abs(value).max(axis=1, keepdims=True) / _LARGEST, np.finfo(np.float16).tiny)
+        return round_weights(value, (0,))
+    scale = np.maximum(np.abs(value).max(axis=1, keepdims=True) / LARGEST, np.finfo(np.float16).tiny)
     half = scale.astype(np.float16)
     half = np.where(half.astype(np.float32) < scale, np.nextafter(half, np.float16(np.inf)), half)
     if not np.isfinite(half).all():
-        return _round(value, (1,))
-    return np.clip(np.rint(value / half.astype(np.float32)), -_LARGEST, _LARGEST).astype(np.int8), half
+        return round_weights(value, (1,))
+    return np.clip(np.rint(value / half.astype(np.float32)), -LARGEST, LARGEST).astype(np.int8), half
 
 
 def _scale_rows(node: NodeProto, name: str, *, by_row: bool) -> list[NodeProto]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from services.nlp.models import sentiment
+from shared.inference.rounding import round_weights
 
 
 def test_changes_of_low_rank_are_added_and_the_last_layer_is_taken() -> None:
@@ -38,7 +39,7 @@ def test_an_adapter_of_other_weights_is_refused(shape: tuple[int, int] | None) -
 def test_rounded_weights_are_within_half_a_step_and_zeros_stay() -> None:
     values = np.random.default_rng(1).normal(size=(5, 7)).astype(np.float32)
     values[2] = 0
-    whole, scale = sentiment.round_weights(values, 1)
+    whole, scale = round_weights(values, (1,))
     assert scale.shape == (5, 1)
     assert np.abs(whole).max() == 127
     assert (np.abs(whole * scale - values) <= scale / 2 + 1e-7).all()
