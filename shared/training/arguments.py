@@ -157,3 +157,11 @@ def _parse(
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+
+def parse_once(
+    parser: argparse.ArgumentParser, seed: int, data: Path, out: Path, *more: str, limit: int | None = None
+) -> argparse.Namespace:
+    """The arguments of one run of a measurement, as if they had been typed; `more` are a script's own."""
+    said = ["--data", str(data), "--out", str(out), "--seed", str(seed), *more]
+    return parser.parse_args(said if limit is None else [*said, "--limit", str(limit)])

@@ -16,6 +16,7 @@ Lives here: the folder. Not here: what goes into it (`export.py`, `evaluation/`,
 
 from __future__ import annotations
 
+import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from shared.files import write_atomically
-from shared.inference.artifact import Artifact, Draft, GraphDraft, write_artifact
+from shared.inference.artifact import Artifact, Draft, GraphDraft, copy_artifact, write_artifact
 from shared.inference.manifest import Batching, Made, Precision, Quality
 from shared.training.errors import TrainingError
 from shared.training.export import read_signature
@@ -171,3 +172,20 @@ def _check_golden(
                 f"golden answers: {name}: the graph differs from torch by {largest:.3g}, tolerance {said['rtol']:g} "
                 f"relative + {said['atol']:g} absolute; an int8 graph needs the tolerance that was measured"
             )
+
+
+def add_into(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The option of every release that says where the artifact ships."""
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of artifacts to which it is copied from OUT/artifact",
+    )
+
+
+def deliver(artifact: Artifact, into: Path | None) -> tuple[Artifact, int]:
+    """The artifact where it ships, if that is asked for, else where it is; and the bytes of its files."""
+    shipped = artifact if into is None else copy_artifact(artifact, into)
+    return shipped, sum(file.bytes for file in shipped.manifest.files.values())

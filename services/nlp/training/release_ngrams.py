@@ -33,7 +33,7 @@ from services.nlp.training.card_ngrams import Served, describe_card, describe_sc
 from services.nlp.training.compact import compact
 from services.nlp.training.data.bags import Bags, read_bags
 from services.nlp.training.learning import Trained, keep
-from shared.inference.artifact import Artifact, copy_artifact
+from shared.inference.artifact import Artifact
 from shared.inference.heldout import write_heldout
 from shared.inference.manifest import Batching, Cost, Gate, HeldOut, Made, Pad, Quality
 from shared.settings import state_dir
@@ -47,7 +47,7 @@ from shared.training.evaluation.metrics import measure
 from shared.training.export import to_onnx
 from shared.training.parity import ITEMS, check_parity
 from shared.training.provenance import collect_made, digest_data
-from shared.training.release import PARITY, POINTS, draft_graph, make_golden, release
+from shared.training.release import PARITY, POINTS, add_into, deliver, draft_graph, make_golden, release
 from shared.training.run import Run, launch, start
 
 MODULE = "services.nlp.training.release_ngrams"
@@ -221,9 +221,7 @@ def get_args_parser(recipe: str) -> argparse.ArgumentParser:
     parser = RECIPES[recipe].get_args_parser()
     parser.description = __doc__
     parser.prog = f"python -m {MODULE} {recipe}"
-    parser.add_argument(
-        "--into", type=Path, default=None, metavar="DIR", help="folder of artifacts to which it is copied"
-    )
+    add_into(parser)
     return parser
 
 
@@ -237,10 +235,9 @@ def release_recipe(recipe: str, arguments: argparse.Namespace) -> Artifact | Non
         keep(run, trained)
         if not run.is_main:
             return None
-        artifact = make_artifact(run, recipe, trained, made, run.out / "artifact")
-        if arguments.into is not None:
-            artifact = copy_artifact(artifact, arguments.into)
-        size = sum(file.bytes for file in artifact.manifest.files.values())
+        artifact, size = deliver(
+            make_artifact(run, recipe, trained, made, run.out / "artifact"), arguments.into
+        )
         run.say(f"{artifact.folder}: {size:,} bytes")
         return artifact
 

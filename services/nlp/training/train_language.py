@@ -32,7 +32,7 @@ from services.nlp.training.data import declarations, messages
 from services.nlp.training.data.documents import Documents, make_documents
 from services.nlp.training.data.messages import Message, is_held_out, read_messages
 from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
-from shared.training.arguments import parse_count, parse_whole
+from shared.training.arguments import parse_count, parse_once, parse_whole
 from shared.training.errors import DataError
 from shared.training.run import Run, launch, start
 
@@ -134,8 +134,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None) -> dict[str, Any]:
     """One seed's training and split, for measurements: what `main` returns."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--split", str(seed)]
-    return main(get_args_parser().parse_args([*argv, *(["--limit", str(limit)] if limit else [])]))
+    return main(parse_once(get_args_parser(), seed, data_dir, out_dir, "--split", str(seed), limit=limit))
 
 
 def get_args_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from typing import Any
 from services.nlp.pipeline.ngrams import NgramRule
 from services.nlp.training.data.documents import Documents, read_split
 from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
+from shared.training.arguments import parse_once
 from shared.training.run import Run, launch, start
 
 RECIPE = "reuters"
@@ -51,8 +52,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None) -> dict[str, Any]:
     """One seed's training, for measurements: what `main` returns."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed)]
-    return main(get_args_parser().parse_args([*argv, *(["--limit", str(limit)] if limit else [])]))
+    return main(parse_once(get_args_parser(), seed, data_dir, out_dir, limit=limit))
 
 
 def get_args_parser() -> argparse.ArgumentParser:

@@ -41,7 +41,7 @@ from services.nlp.training.model.words import Blend, fit_blend, fit_words, score
 from services.nlp.training.sentiment_data import EVALUATED, Data, Part, States, load_data, read_pinned
 from shared.files import write_atomically
 from shared.inference.safetensors import read_safetensors
-from shared.training.arguments import make_parser, parse_count, parse_not_negative, parse_whole
+from shared.training.arguments import make_parser, parse_count, parse_not_negative, parse_once, parse_whole
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, gather_rows, step, wrap
 from shared.training.fit import Fitted, fit
@@ -240,9 +240,8 @@ def run_once(
     **changes: Any,
 ) -> dict[str, Any]:
     """One seed's training, split included, for measurements: what `main` returns."""
-    parser = get_args_parser(model)
-    said = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--split", str(seed)]
-    arguments = parser.parse_args([*said, *(["--limit", str(limit)] if limit else [])])
+    own = "--split", str(seed)
+    arguments = parse_once(get_args_parser(model), seed, data_dir, out_dir, *own, limit=limit)
     unknown = changes.keys() - vars(arguments).keys()
     if unknown:
         raise ValueError(f"no such argument: {', '.join(sorted(unknown))}")

@@ -27,7 +27,7 @@ from services.nlp.pipeline.ngrams import NgramRule
 from services.nlp.training.data.documents import Documents
 from services.nlp.training.data.mail import Mails, read_mails, split_mails
 from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
-from shared.training.arguments import parse_whole
+from shared.training.arguments import parse_once, parse_whole
 from shared.training.run import Run, launch, start
 
 RECIPE = "spam"
@@ -80,17 +80,8 @@ def run_once(
     seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None, split: str | None = None
 ) -> dict[str, Any]:
     """One seed's training and split, for measurements: what `main` returns."""
-    argv = [
-        "--data",
-        str(data_dir),
-        "--out",
-        str(out_dir),
-        "--seed",
-        str(seed),
-        "--split",
-        split or str(seed),
-    ]
-    return main(get_args_parser().parse_args([*argv, *(["--limit", str(limit)] if limit else [])]))
+    own = "--split", split or str(seed)
+    return main(parse_once(get_args_parser(), seed, data_dir, out_dir, *own, limit=limit))
 
 
 def parse_split(text: str) -> str:

@@ -54,7 +54,7 @@ from services.speech.training.train_commands import (
     prepare,
     train_folds,
 )
-from shared.inference.artifact import Artifact, copy_artifact
+from shared.inference.artifact import Artifact
 from shared.inference.heldout import write_heldout
 from shared.inference.manifest import Gate, HeldOut, Made, Quality
 from shared.settings import state_dir
@@ -62,7 +62,7 @@ from shared.training.card.files import make_files
 from shared.training.evaluation.calibration import fit_temperature
 from shared.training.export import fold_temperature
 from shared.training.provenance import collect_made
-from shared.training.release import draft_graph, make_golden, release
+from shared.training.release import add_into, deliver, draft_graph, make_golden, release
 from shared.training.run import Run, launch, start
 
 MODULE = "services.speech.training.release_commands"
@@ -188,9 +188,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         default=2,
         help="networks that leave voices out, to judge by them",
     )
-    group.add_argument(
-        "--into", type=Path, metavar="DIR", help="folder of artifacts to which it is copied from OUT/artifact"
-    )
+    add_into(group)
     return parser
 
 
@@ -209,10 +207,7 @@ def main(arguments: argparse.Namespace) -> Artifact | None:
     with start(arguments, train_commands.RECIPE) as run:
         if not run.is_main:
             return None
-        artifact = make_artifact(run, folds, final, made, run.out / "artifact")
-        if arguments.into is not None:
-            artifact = copy_artifact(artifact, arguments.into)
-        size = sum(file.bytes for file in artifact.manifest.files.values())
+        artifact, size = deliver(make_artifact(run, folds, final, made, run.out / "artifact"), arguments.into)
         shown = {name: round(metric.value, 4) for name, metric in artifact.manifest.quality.metrics.items()}
         run.say(f"{artifact.folder}: {size:,} bytes, {json.dumps(shown)}")
         return artifact

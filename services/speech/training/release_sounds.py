@@ -29,7 +29,7 @@ from services.speech.training.card_sounds import describe_card
 from services.speech.training.conditions import change_all
 from services.speech.training.forms import PRECISIONS, REFERENCE, allow, make_forms, run_graph
 from services.speech.training.train_sounds import FOLDS, HOP, LABELS, LENGTH, LEVEL, Trained
-from shared.inference.artifact import Artifact, copy_artifact
+from shared.inference.artifact import Artifact
 from shared.inference.heldout import write_heldout
 from shared.inference.manifest import Data as Source
 from shared.inference.manifest import Gate, HeldOut, Made, Quality
@@ -39,7 +39,7 @@ from shared.training.card.files import make_files
 from shared.training.evaluation.calibration import fit_temperature
 from shared.training.export import fold_temperature
 from shared.training.provenance import collect_made, digest_data
-from shared.training.release import draft_graph, make_golden, release
+from shared.training.release import add_into, deliver, draft_graph, make_golden, release
 from shared.training.run import Run, launch, start
 
 MODULE = "services.speech.training.release_sounds"
@@ -161,9 +161,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = train_sounds.get_args_parser(__doc__)
     group = parser.add_argument_group("release")
     group.add_argument("--folds", type=parse_count, default=FOLDS, metavar="N", help="folds that are trained")
-    group.add_argument(
-        "--into", type=Path, metavar="DIR", help="folder of artifacts to which it is copied from OUT/artifact"
-    )
+    add_into(group)
     return parser
 
 
@@ -175,10 +173,7 @@ def main(arguments: argparse.Namespace) -> Artifact | None:
     with start(arguments, train_sounds.RECIPE) as run:
         if not run.is_main:
             return None
-        artifact = make_artifact(run, folds, made, run.out / "artifact")
-        if arguments.into is not None:
-            artifact = copy_artifact(artifact, arguments.into)
-        size = sum(file.bytes for file in artifact.manifest.files.values())
+        artifact, size = deliver(make_artifact(run, folds, made, run.out / "artifact"), arguments.into)
         shown = {name: round(metric.value, 4) for name, metric in artifact.manifest.quality.metrics.items()}
         run.say(f"{artifact.folder}: {size:,} bytes, {json.dumps(shown)}")
         return artifact

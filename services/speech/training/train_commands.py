@@ -40,6 +40,7 @@ from services.speech.training.data.noises import read_desktop
 from services.speech.training.data.synthesised import read_voices
 from services.speech.training.learning import learn, make_sound_parser, predict
 from services.speech.training.model.networks import SoundClassifier
+from shared.training.arguments import parse_once
 from shared.training.errors import DataError
 from shared.training.evaluation.calibration import softmax
 from shared.training.fit import Fitted
@@ -282,10 +283,8 @@ def run_once(
 
     Of the voices in no training it is the first network's answer that counts.
     """
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed)]
-    if limit is not None:
-        argv += ["--limit", str(limit), "--epochs", "1"]
-    trained = train_folds(get_args_parser().parse_args(argv), folds)
+    own = () if limit is None else ("--epochs", "1")
+    trained = train_folds(parse_once(get_args_parser(), seed, data_dir, out_dir, *own, limit=limit), folds)
     rows: list[dict[str, Any]] = []
     for one, left_out in zip(trained, FOLDS[folds], strict=True):
         judged = describe(one.data.test, one.logits, one.data.labels)

@@ -33,6 +33,7 @@ from services.speech.training.data.music import MUSIC, read_music
 from services.speech.training.data.noises import NOISE, read_desktop, synthesise
 from services.speech.training.learning import learn, make_sound_parser, predict
 from services.speech.training.model.networks import SoundClassifier
+from shared.training.arguments import parse_once
 from shared.training.evaluation.calibration import softmax
 from shared.training.fit import Fitted
 from shared.training.randomness import item_rng, mix
@@ -247,10 +248,8 @@ def main(arguments: argparse.Namespace) -> Trained:
 
 def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None) -> dict[str, Any]:
     """One run as `make quality` asks for it: fold `seed` % 5 held out; returns what result.json holds."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--fold", str(seed % FOLDS)]
-    if limit is not None:
-        argv += ["--limit", str(limit), "--epochs", "1"]
-    main(get_args_parser().parse_args(argv))
+    own = ["--fold", str(seed % FOLDS), *(() if limit is None else ("--epochs", "1"))]
+    main(parse_once(get_args_parser(), seed, data_dir, out_dir, *own, limit=limit))
     return dict(json.loads((out_dir / RESULT).read_text()))
 
 

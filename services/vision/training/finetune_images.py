@@ -25,7 +25,7 @@ from services.vision.training.data.emoji import write_folder
 from services.vision.training.model.efficientnet import MEAN, STD, EfficientNet, read_weights
 from services.vision.training.picture_set import PictureSets, add_arguments, describe_making, learn, read_sets
 from services.vision.training.train_images import Trained, finish
-from shared.training.arguments import make_parser, parse_fraction, parse_positive, parse_whole
+from shared.training.arguments import make_parser, parse_fraction, parse_once, parse_positive, parse_whole
 from shared.training.distributed import wrap
 from shared.training.fit import fit
 from shared.training.run import Run, launch, start
@@ -111,8 +111,7 @@ def main(arguments: argparse.Namespace) -> Trained:
 
 def run_once(seed: int, data_dir: Path, out_dir: Path) -> dict[str, object]:
     """One run as `make quality` asks for it; returns what `result.json` holds."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--no-keep-held-out"]
-    return main(get_args_parser().parse_args(argv)).result
+    return main(parse_once(get_args_parser(), seed, data_dir, out_dir, "--no-keep-held-out")).result
 
 
 def get_args_parser() -> argparse.ArgumentParser:

@@ -35,7 +35,7 @@ from services.vision.training.held_out import find_temperature, keep_held_out, s
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.smaller_digits import distill, prune
 from services.vision.training.train_digits import Trained
-from shared.inference.artifact import Artifact, copy_artifact
+from shared.inference.artifact import Artifact
 from shared.inference.manifest import Gate, Made, Parity, Quality
 from shared.training.card.files import make_files
 from shared.training.compression.calibrated import static_int8
@@ -49,7 +49,7 @@ from shared.training.evaluation.metrics import measure
 from shared.training.export import fold_temperature, to_onnx
 from shared.training.parity import check_parity
 from shared.training.provenance import collect_made, digest_data
-from shared.training.release import PARITY, POINTS, draft_graph, make_golden, release
+from shared.training.release import PARITY, POINTS, add_into, deliver, draft_graph, make_golden, release
 from shared.training.run import Run, launch, start
 
 MODULE = "services.vision.training.release_digits"
@@ -233,13 +233,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     """The training's options, and where the artifact goes."""
     parser = train_digits.get_args_parser(__doc__)
     group = parser.add_argument_group("release")
-    group.add_argument(
-        "--into",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="folder of artifacts to which it is copied from OUT/artifact",
-    )
+    add_into(group)
     group.add_argument(
         "--runs", type=Path, default=Path("runs/quality/digits"), metavar="DIR",
         help="other folds' results, which the card tells of: files and folders seed-*",
@@ -267,10 +261,7 @@ def main(arguments: argparse.Namespace) -> Artifact | None:
     with start(arguments, train_digits.RECIPE, again=True) as run:
         if not run.is_main:
             return None
-        artifact = make_artifact(run, trained, made, run.out / "artifact")
-        if arguments.into is not None:
-            artifact = copy_artifact(artifact, arguments.into)
-        size = sum(file.bytes for file in artifact.manifest.files.values())
+        artifact, size = deliver(make_artifact(run, trained, made, run.out / "artifact"), arguments.into)
         accuracy = artifact.manifest.quality.metrics["accuracy"]
         run.say(
             f"{NAME}: {accuracy.value:.4f} of {len(trained.division.held_out)} held-out pictures right as it would be "

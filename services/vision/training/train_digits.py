@@ -32,7 +32,7 @@ from services.vision.training.data.digits import FOLDS, Digits, Division, divide
 from services.vision.training.held_out import find_temperature, say_accuracy
 from services.vision.training.model.cnn import Cnn
 from services.vision.training.model.residual import ResidualCnn
-from shared.training.arguments import make_parser, parse_count, parse_fraction
+from shared.training.arguments import make_parser, parse_count, parse_fraction, parse_once
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step, wrap
 from shared.training.export import fold_temperature
@@ -166,10 +166,8 @@ def describe(trained: Trained, arguments: argparse.Namespace) -> dict[str, objec
 
 def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = None) -> dict[str, object]:
     """One run as `make quality` asks for it: fold `seed` % 5 held out; returns what `describe` keeps."""
-    argv = ["--data", str(data_dir), "--out", str(out_dir), "--seed", str(seed), "--fold", str(seed % FOLDS)]
-    if limit is not None:
-        argv += ["--limit", str(limit), "--epochs", "2"]
-    arguments = get_args_parser().parse_args(argv)
+    own = ["--fold", str(seed % FOLDS), *(() if limit is None else ("--epochs", "2"))]
+    arguments = parse_once(get_args_parser(), seed, data_dir, out_dir, *own, limit=limit)
     return describe(main(arguments), arguments)
 
 

@@ -40,7 +40,7 @@ from services.vision.training.picture_set import (
 )
 from services.vision.training.release_images import release_images
 from shared.inference.manifest import Made
-from shared.training.arguments import make_parser, parse_count
+from shared.training.arguments import make_parser, parse_count, parse_once
 from shared.training.distributed import wrap
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
@@ -136,19 +136,8 @@ def run_once(
     seed: int, data_dir: Path, out_dir: Path, *, pictures: Path | None = None, options: Sequence[str] = ()
 ) -> dict[str, object]:
     """One run as `make quality` asks for it; returns what `result.json` holds."""
-    argv = [
-        "--data",
-        str(data_dir),
-        "--out",
-        str(out_dir),
-        "--seed",
-        str(seed),
-        "--no-keep-held-out",
-        *options,
-    ]
-    if pictures is not None:
-        argv += ["--pictures", str(pictures)]
-    return main(get_args_parser().parse_args(argv)).result
+    own = ["--no-keep-held-out", *options, *(() if pictures is None else ("--pictures", str(pictures)))]
+    return main(parse_once(get_args_parser(), seed, data_dir, out_dir, *own)).result
 
 
 def get_args_parser() -> argparse.ArgumentParser:

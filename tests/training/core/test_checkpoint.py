@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 
 from shared.training import checkpoint
 from shared.training.errors import CheckpointError
+from tests.training.core.file_limit import files_up_to
 
 
 def state(epoch: int) -> dict[str, object]:
@@ -24,17 +22,6 @@ def load(folder: Path) -> tuple[int, str]:
     decoded = checkpoint.decode(found[0])
     assert torch.equal(decoded["model"]["w"], state(decoded["epoch"])["model"]["w"])
     return decoded["epoch"], found[1]
-
-
-@contextlib.contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """The kernel stops every longer write in its middle, with EFBIG."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:

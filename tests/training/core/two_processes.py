@@ -5,10 +5,8 @@ torchrun --standalone --nproc-per-node 2 -m tests.training.core.two_processes --
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import resource
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -34,6 +32,7 @@ from shared.training.fit import Fitted, fit
 from shared.training.position import Position
 from shared.training.randomness import GlobalDropout
 from shared.training.run import Run, start
+from tests.training.core.file_limit import files_up_to
 
 # Seven items on two processes: three and four of them.
 ITEMS, PARTS = 7, [(0, 3), (3, 7)]
@@ -161,16 +160,6 @@ def check_refusals(run: Run) -> None:
         ):
             wrap(nn.Sequential(nn.Identity(), nn.Sequential(layer)), run)
     wrap(nn.Sequential(nn.Dropout(0), nn.LSTM(3, 3), nn.BatchNorm1d(3).requires_grad_(False)), run)
-
-
-@contextlib.contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def check_checkpoints(run: Run) -> None:
