@@ -108,11 +108,18 @@ class Run:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.precision])
 
-    def close(self) -> None:
-        """Leaves the process group, unlocks the folder, leaves signals and torch as they were before."""
+    def close(self, *, ended_well: bool = False) -> None:
+        """Leaves the process group, unlocks the folder, leaves signals and torch as they were before.
+
+        ended_well: this process is done, so are or will be the others, and they leave together.
+        """
         position.move(None)
         self._before.close()
         if self._owns_group and torch.distributed.is_initialized():
+            if ended_well:
+                # Without it one of eight runs of two processes was aborted after all was done ("terminate called without
+                # an active exception"), with it none of thirty-two. A release's other processes wait here for the first.
+                torch.distributed.barrier()
             torch.distributed.destroy_process_group()
         if self._lock is not None:
             self._lock.close()
@@ -126,7 +133,7 @@ class Run:
     ) -> None:
         if isinstance(error, KeyboardInterrupt):
             self.say(f"stopped; what was reached is kept in {self.out}: the same command goes on from there")
-        self.close()
+        self.close(ended_well=kind is None)
 
 
 def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) -> Run:
