@@ -34,7 +34,9 @@ def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     train(state / "models/nlp", "moods", "ClassifyText", MOODS, WORDS)
     sign_models(state)
     texts = [(text, label) for label, some in MOODS.items() for text in some]
-    items = [{"text": f"{text}, {number}", "label": label} for number in range(20) for text, label in texts]
+    # Two that answer alike need 765 items to pass as equals.
+    numbers = range(1 + 800 // len(texts))
+    items = [{"text": f"{text}, {number}", "label": label} for number in numbers for text, label in texts]
     write_heldout(state, "nlp", "moods", items, name="moods-test", rpc="ClassifyText")
     environ = {"SENSORIUM_NLP_INFERENCE__WATCH_S": "0.2"}
     with running_mesh(state, "--replicas", "vision=0,nlp=2,speech=0", environ=environ) as running:
