@@ -20,14 +20,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _PASSIVE = {"LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
-# What an image's own root must not be counted with: mounted or of the build alone.
+# Where commands are found while nothing else is said.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -195,7 +195,7 @@ class Build:
             yield
 
 
-def _read_ignored(context: Path) -> object:
+def _read_ignored(context: Path) -> Callable[[str, list[str]], list[str]]:
     """What shutil.copytree leaves out: the `**/` patterns of .dockerignore; folders it does not name are not copied from."""
     patterns = [
         line.removeprefix("**/")
