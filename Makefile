@@ -11,9 +11,11 @@ UV := .venv-uv/bin/uv --preview-features package-conflicts
 STUBS := clients/python
 PROTOS := $(sort $(shell find protos/sensorium -name '*.proto'))
 SERVICE_PROTOS := $(shell grep -lE '^service ' $(PROTOS))
+CONTRACT := tests/contract
+BUF := $(CONTRACT)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test training test-training lint protos protos-check bench chaos quality test-clients clean \
+.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients clean \
   train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
@@ -31,7 +33,7 @@ models: .venv/.serve ## fetch the pinned weights and make the artifacts (nothing
 data: .venv/.serve ## fetch the pinned data sets that models are trained on (ARGS="vader mnist" for some)
 	@$(BIN)/sensorium data pull $(ARGS)
 
-test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp models ## everything that must hold (no torch needed)
+test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp $(CONTRACT)/node_modules/.stamp models ## everything that must hold (no torch needed)
 	$(BIN)/pytest $(ARGS)
 
 training: .venv-training/.stamp ## make the environment of the training scripts, .venv-training (torch)
@@ -65,7 +67,7 @@ voices: .venv-training/.stamp ## synthesise the voices that spoken commands are 
 	@.venv-training/bin/sensorium data pull kokoro
 	.venv-training/bin/python -m services.speech.training.make_voices $(ARGS)
 
-lint: .venv/.dev protos-check ## style, types, layering, stubs up to date
+lint: .venv/.dev protos-check ## style, types, layering, stubs up to date, a contract that breaks no caller (needs npm)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy cli gateway services shared clients/python/sensorium
@@ -80,9 +82,15 @@ protos: .venv-protos/.stamp ## regenerate the stubs and the gateway's descriptor
 	.venv-protos/bin/python -m grpc_tools.protoc -Iprotos --include_imports \
 	  --descriptor_set_out=gateway/descriptors.binpb $(PROTOS) google/rpc/error_details.proto
 
-protos-check: protos
+protos-check: protos $(CONTRACT)/node_modules/.stamp
 	@git diff --exit-code --stat -- clients/python gateway/descriptors.binpb \
 	  || { echo "stubs differ from protos/: run 'make protos' and commit the result" >&2; exit 1; }
+	@$(BUF) lint . --config $(CONTRACT)/buf.yaml
+	@$(BUF) breaking . --config $(CONTRACT)/buf.yaml --against $(CONTRACT)/released.binpb \
+	  || { echo "protos/ breaks callers of the released contract: add beside what is there, or begin a package of a new version" >&2; exit 1; }
+
+protos-release: protos-check ## at a release: today's protos become the contract that later changes must not break
+	cp gateway/descriptors.binpb $(CONTRACT)/released.binpb
 
 bench: .venv/.dev models ## measure speed against bare ONNX Runtime (needs h2load from nghttp2) and write .bench/bench.json
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
@@ -98,7 +106,7 @@ test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languag
 	$(BIN)/python -m tests.clients.generate
 
 clean: ## remove the environments (models and tokens stay in the state folder)
-	rm -rf .venv .venv-* clients/node/node_modules
+	rm -rf .venv .venv-* clients/node/node_modules $(CONTRACT)/node_modules
 
 .venv-uv/.stamp: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -130,4 +138,8 @@ clean: ## remove the environments (models and tokens stay in the state folder)
 
 clients/node/node_modules/.stamp: clients/node/package-lock.json
 	cd clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(CONTRACT)/node_modules/.stamp: $(CONTRACT)/package-lock.json
+	cd $(CONTRACT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

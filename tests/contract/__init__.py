@@ -1,0 +1,1 @@
+"""The contract of protos/ against the last released one."""
