@@ -15,7 +15,7 @@ CONTRACT := tests/contract
 BUF := $(CONTRACT)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients clean \
+.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients node-client clean \
   train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
@@ -102,11 +102,11 @@ quality: .venv-training/.stamp models ## measure the trained models (hours; goes
 	@$(BIN)/sensorium data pull
 	.venv-training/bin/python -m tests.quality.quality $(ARGS)
 
-test-clients: .venv/.dev .venv-protos/.stamp ## generate stubs for other languages and write .bench/clients.json
-	$(BIN)/python -m tests.clients.generate
+test-clients: .venv/.dev models ## the round of every client language against a live mesh, into .bench/clients.json (ARGS="--only go")
+	$(BIN)/python -m tests.clients.round $(ARGS)
 
 clean: ## remove the environments (models and tokens stay in the state folder)
-	rm -rf .venv .venv-* clients/node/node_modules $(CONTRACT)/node_modules
+	rm -rf .venv .venv-* clients/node/node_modules clients/*/build $(CONTRACT)/node_modules
 
 .venv-uv/.stamp: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -136,9 +136,8 @@ clean: ## remove the environments (models and tokens stay in the state folder)
 	UV_PROJECT_ENVIRONMENT=.venv-tritonclient $(UV) sync --quiet --frozen --python $(PYTHON) --only-group tritonclient
 	@touch $@
 
-clients/node/node_modules/.stamp: clients/node/package-lock.json
-	cd clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-	@touch $@
+node-client:
+	@$(MAKE) -s -C clients/node build
 
 $(CONTRACT)/node_modules/.stamp: $(CONTRACT)/package-lock.json
 	cd $(CONTRACT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -86,14 +86,19 @@ def judge(
     return Row(name, value, low, high, unit, bar, holds, how)
 
 
-def publish(
-    rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None, middle: str = "median"
-) -> None:
-    """Writes the rows as JSON, whole or not at all, and prints them (or `show` of them) as a table."""
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Writes the rows as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     draft.rename(path)
+
+
+def publish(
+    rows: Sequence[Row], path: Path, title: str, *, show: Sequence[Row] | None = None, middle: str = "median"
+) -> None:
+    """Writes the rows and prints them (or `show` of them) as a table."""
+    write_rows(rows, path)
     table = Table(
         Column("figure", no_wrap=True), middle, "95 % interval", "unit", "bar", "holds", title=title
     )

@@ -1,26 +1,25 @@
-"""Node, with stubs made from protos/ alone."""
+"""Node, typed by protos/ alone: the round that `make test-clients` asks of every language."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
-from tests.mesh.running import RunningMesh, run
+import pytest
 
-INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 3, 4, 5
+from cli.pull.samples import Sample
+from tests.clients.expectation import EXPECTATIONS, Round
+from tests.clients.program import Program
+from tests.mesh.running import RunningMesh
 
 
-def test_a_round_from_node(mesh: RunningMesh, sample: Callable[[str], Path]) -> None:
-    done = run(["node", "clients/node/round.mjs", sample("cat")], mesh)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert {"Egyptian cat", "tabby", "tabby cat"} & {label["label"].split(",")[0] for label in said["labels"]}
-    assert said["model"]["name"] == "vision/efficientnet-lite0"
-    assert said["dimensions"] == 384
-    assert said["models"] >= 5
-    assert said["empty"]["code"] == INVALID_ARGUMENT
-    assert said["empty"]["violations"][0]["field"] == "images"
-    assert said["unknown"]["code"] == NOT_FOUND
-    assert "efficientnet-lite0" in said["unknown"]["message"]
-    assert said["late"]["code"] == DEADLINE_EXCEEDED
+@pytest.fixture(scope="module")
+def done(mesh: RunningMesh, fetch: Callable[[str], Sample]) -> Round:
+    """One round of the program that `make test` has built."""
+    clip = fetch("beckett")
+    return Program("node").run(mesh, fetch("cat").path, clip.path, str(clip.fields["transcript"]))
+
+
+@pytest.mark.parametrize("name", EXPECTATIONS)
+def test_a_round_from_node(done: Round, name: str) -> None:
+    value, holds = EXPECTATIONS[name].judge(name, done)
+    assert holds, f"{name}: {value}, said {done.said.get(name)}, attempts {done.attempts}"
