@@ -1,1 +1,3 @@
 """Tests; the tree mirrors the code."""
+
+import shared  # noqa: F401  # before anything imports ONNX Runtime: see there

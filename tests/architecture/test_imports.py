@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.shared.inference.graphs import linear
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = [
@@ -93,3 +96,33 @@ def test_the_client_needs_neither_the_server_nor_the_tensor_stubs() -> None:
     ]
     done = import_without("sensorium", forbidden)
     assert done.returncode == 0, done.stderr
+
+
+OPEN = """
+import importlib, sys
+importlib.import_module({module!r})
+import onnxruntime
+onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+"""
+
+
+@pytest.mark.parametrize("module", ["shared", "services.speech", "tests.benchmarks"])
+def test_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes(linear().content)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    # Where one of these is set it reports nothing by itself, and this would prove nothing.
+    silencers = {"ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS"}
+    environ = {name: value for name, value in os.environ.items() if name not in silencers}
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN.format(module=module), graph],
+        cwd=ROOT,
+        env={**environ, "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    # What it would report is gathered in a session file there.
+    assert list(scratch.iterdir()) == []
