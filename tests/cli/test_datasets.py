@@ -1,11 +1,13 @@
 """Data sets: the chosen files of a pinned archive, unpacked whole or not at all."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from cli.__main__ import main
 from cli.failure import CommandError
 from cli.pull.archive import ArchiveError
 from cli.pull.catalog import CatalogError
@@ -106,6 +108,20 @@ def test_a_package_of_debian(tmp_path: Path) -> None:
     cached.write_bytes(content)
     pull_dataset(a_dataset(source), tmp_path)
     assert (tmp_path / "datasets/letters/usr/share/tiny/0.wav").read_bytes() == b"RIFF"
+
+
+def test_one_that_cannot_be_had_does_not_stop_the_others(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = a_wheel(registry)
+    other = type(whole)(**{**whole.__dict__, "sha256": "0" * 64})
+    monkeypatch.setattr(
+        "cli.pull.datasets.read_datasets", lambda: (a_dataset(other, name="changed"), a_dataset(whole))
+    )
+    assert main(["data", "pull", "--json", "--state-dir", str(tmp_path)]) == 1
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["name"], line["state"]) for line in said] == [("changed", "failed"), ("letters", "pulled")]
+    assert "not what is pinned" in said[0]["reason"]
 
 
 def test_what_the_tree_offers() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -181,7 +182,12 @@ def test_of_two_at_once_each_gets_a_version_of_its_own(shop: Shop, tmp_path: Pat
     assert [(record["version"], record["serving"]) for record in shop.history()] == [("2", "1"), ("3", "2")]
 
 
-def test_ctrl_c_leaves_nothing(shop: Shop, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_leaves_nothing(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals, code: int
+) -> None:
+    scratch = Path(tempfile.mkdtemp())  # not below tmp_path: a socket's path must be short
+    monkeypatch.setenv("TMPDIR", str(scratch))
     shop.hold_out(12_000)
     candidate = make_candidate(tmp_path / "run")
     process = start(shop, "promote", MODEL, str(candidate.folder))
@@ -189,12 +195,13 @@ def test_ctrl_c_leaves_nothing(shop: Shop, tmp_path: Path) -> None:
     while "asking" not in process.stderr.readline():
         assert process.poll() is None
     (replica,) = children(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, err = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert not Path(f"/proc/{replica}").exists()
     assert (shop.versions, shop.history()) == (["1"], [])
+    scratch.rmdir()
 
 
 def test_killed_in_the_middle_it_is_done_or_not(shop: Shop, tmp_path: Path) -> None:
