@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.models_image import bake, digest
 from cli.models_load import load, unload
 from cli.models_release import release
 from cli.options import Json, StateDir, state_folder
@@ -119,6 +120,8 @@ app.command()(compare)
 app.command()(history)
 app.command()(verify)
 app.command()(sign)
+app.command()(digest)
+app.command()(bake)
 
 
 def _describe(entry: Entry, state: Path) -> dict[str, object]:

@@ -145,6 +145,14 @@ def read_catalog(path: Path, service: str) -> list[Entry]:
             recipe = _text(fields, "recipe", where, _MODULE, expected)
         for key in ("description", "license", "training_data"):
             _text(fields, key, where, re.compile(r"(?s).+"), "a text")
+        if "fetch_only" in fields:
+            _text(
+                fields,
+                "fetch_only",
+                where,
+                re.compile(r"(?s).+"),
+                "why the weights are not passed on, a text",
+            )
         defaults = fields.get("default_for", [])
         if not isinstance(defaults, list) or not all(isinstance(rpc, str) for rpc in defaults):
             raise CatalogError(f"{where}: default_for: expected a list of rpc names, got {defaults!r}")

@@ -17,7 +17,7 @@ COPY clients/python clients/python
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-install-project --extra gateway
 COPY shared shared
 COPY gateway gateway
-COPY deploy/mesh.yaml deploy/mesh.yaml
+COPY deploy/mesh.yaml deploy/docker/sbom.py deploy/
 RUN rm -rf shared/inference shared/training \
  && /opt/uv/bin/uv sync --frozen --no-cache --extra gateway \
  && /opt/uv/bin/uv export --frozen --quiet --extra gateway --format cyclonedx1.5 --output-file sbom.cdx.json > /dev/null \
@@ -36,6 +36,7 @@ RUN apt-get update \
  && useradd --uid 65532 --user-group --home-dir /var/lib/sensorium --create-home --shell /usr/sbin/nologin sensorium
 COPY --from=build /opt/sensorium /opt/sensorium
 WORKDIR /opt/sensorium
+RUN /usr/bin/python3 deploy/sbom.py sensorium/gateway "${VERSION}"
 ENV PATH=/opt/sensorium/.venv/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

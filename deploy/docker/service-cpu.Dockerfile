@@ -18,6 +18,7 @@ COPY clients/python clients/python
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-install-project --extra services --extra cpu
 COPY shared shared
 COPY services services
+COPY deploy/docker/sbom.py deploy/
 # Nothing of training is served, and weights come from an image or a volume of their own.
 RUN rm -rf shared/training services/*/training services/*/models/*.py services/*/models/*.onnx services/*/models/*.npz services/*/models/*/ \
  && /opt/uv/bin/uv sync --frozen --no-cache --extra services --extra cpu \
@@ -37,6 +38,7 @@ RUN apt-get update \
  && useradd --uid 65532 --user-group --home-dir /var/lib/sensorium --create-home --shell /usr/sbin/nologin sensorium
 COPY --from=build /opt/sensorium /opt/sensorium
 WORKDIR /opt/sensorium
+RUN /usr/bin/python3 deploy/sbom.py sensorium/service "${VERSION}-cpu"
 # Every service listens on one port, so that one probe, one policy and one name do for all.
 ENV PATH=/opt/sensorium/.venv/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
-# Any of the services on NVIDIA GPUs (CUDA 12, cuDNN 9); its argument says which. Build from the root of the checkout:
+# Any of the services on NVIDIA GPUs; its argument says which. CUDA 13 and cuDNN 9 come as wheels, pinned as everything else:
+# the node needs a driver of 580 or newer and the container toolkit. Build from the root of the checkout:
 #   docker build -f deploy/docker/service-gpu.Dockerfile -t sensorium/service:0.1.0-gpu .
 #   docker run --gpus all sensorium/service:0.1.0-gpu services.vision
 
-FROM ubuntu:24.04 AS build
+FROM debian:12-slim AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -18,13 +19,14 @@ COPY clients/python clients/python
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-install-project --extra services --extra gpu
 COPY shared shared
 COPY services services
+COPY deploy/docker/sbom.py deploy/
 # Nothing of training is served, and weights come from an image or a volume of their own.
 RUN rm -rf shared/training services/*/training services/*/models/*.py services/*/models/*.onnx services/*/models/*.npz services/*/models/*/ \
  && /opt/uv/bin/uv sync --frozen --no-cache --extra services --extra gpu \
  && /opt/uv/bin/uv export --frozen --quiet --extra services --extra gpu --format cyclonedx1.5 --output-file sbom.cdx.json > /dev/null \
  && .venv/bin/python -m compileall -q services shared clients/python/sensorium
 
-FROM nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04
+FROM debian:12-slim
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="Sensorium service (GPU)" \
       org.opencontainers.image.description="A replica of Sensorium's vision, language or speech service on NVIDIA GPUs, without weights" \
@@ -37,8 +39,12 @@ RUN apt-get update \
  && useradd --uid 65532 --user-group --home-dir /var/lib/sensorium --create-home --shell /usr/sbin/nologin sensorium
 COPY --from=build /opt/sensorium /opt/sensorium
 WORKDIR /opt/sensorium
+RUN /usr/bin/python3 deploy/sbom.py sensorium/service "${VERSION}-gpu"
 # Every service listens on one port, so that one probe, one policy and one name do for all.
 ENV PATH=/opt/sensorium/.venv/bin:/usr/bin:/bin \
+    LD_LIBRARY_PATH=/opt/sensorium/.venv/lib/python3.11/site-packages/nvidia/cu13/lib:/opt/sensorium/.venv/lib/python3.11/site-packages/nvidia/cudnn/lib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SENSORIUM_STATE_DIR=/var/lib/sensorium \

@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # Two images. `tools`: the `sensorium` command, for keys, tokens and weights. `models`: the weights and nothing else, one
-# image for each digest of the catalogues. Build from the root of the checkout:
+# image for each digest of the catalogues, which is its tag. Build from the root of the checkout:
 #   docker build -f deploy/docker/tools.Dockerfile --target tools -t sensorium/tools:0.1.0 .
-#   docker build -f deploy/docker/tools.Dockerfile --target models -t sensorium/models:0.1.0 .
+#   docker build -f deploy/docker/tools.Dockerfile --target models -t sensorium/models:CATALOG .
 # The key that signed the weights is thrown away with the stage that made them; its public half, `trusted.jwks.json`, is beside
 # them. A cluster mounts `models` as an image volume, or runs it as an init container: pods need no package registry.
 
@@ -23,27 +23,35 @@ COPY shared shared
 COPY services services
 COPY gateway gateway
 COPY cli cli
-COPY deploy/mesh.yaml deploy/mesh.yaml
+COPY deploy/mesh.yaml deploy/docker/sbom.py deploy/
 RUN /opt/uv/bin/uv sync --frozen --no-cache --extra services --extra cpu --extra cli --extra gateway \
  && /opt/uv/bin/uv export --frozen --quiet --extra services --extra cpu --extra cli --extra gateway --format cyclonedx1.5 --output-file sbom.cdx.json > /dev/null
 
 FROM build AS weights
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends busybox-static && rm -rf /var/lib/apt/lists/*
 # Which models go in: all, or those named, e.g. --build-arg MODELS="nlp speech/moonshine-tiny-en".
 ARG MODELS=""
+# Which do not: models that may be fetched but not passed on. The build refuses them by name; no argument lets them in.
+ARG WITHOUT="centerface,reuters,topics"
+# What `sensorium models digest` says of the rest. The build refuses another one, and says which it is.
+ARG CATALOG=dbf7eff22fa3
 # hadolint ignore=SC2086
-RUN .venv/bin/sensorium models pull --state-dir /state ${MODELS} \
- && cp /state/keys/artifacts/jwks.json /state/models/trusted.jwks.json \
- && chmod -R a+rX /state/models
+RUN .venv/bin/sensorium models bake /image --state-dir /state --expect "${CATALOG}" --without "${WITHOUT}" ${MODELS} \
+ && install -D /bin/busybox /image/bin/cp \
+ && chmod -R a+rX /image
 
-FROM debian:12-slim AS models
-ARG VERSION=0.1.0
+# Nothing but artifacts, their bill of materials, and `cp`.
+FROM scratch AS models
+ARG CATALOG=dbf7eff22fa3
 LABEL org.opencontainers.image.title="Sensorium models" \
       org.opencontainers.image.description="Artifacts of Sensorium's models with their cards and licences" \
-      org.opencontainers.image.version="${VERSION}"
-COPY --from=weights /state/models /models
+      org.opencontainers.image.version="${CATALOG}" \
+      dev.sensorium.catalog="${CATALOG}"
+COPY --from=weights /image /
 USER 65532:65532
 # As an init container it fills a folder.
-ENTRYPOINT ["/bin/cp", "--recursive", "--no-preserve=mode,ownership"]
+ENTRYPOINT ["/bin/cp", "-R"]
 CMD ["/models/.", "/var/lib/sensorium/models"]
 
 FROM debian:12-slim AS tools
@@ -61,6 +69,7 @@ RUN apt-get update \
  && install --directory --owner=65532 --group=65532 /var/lib/sensorium/public
 COPY --from=build /opt/sensorium /opt/sensorium
 WORKDIR /opt/sensorium
+RUN /usr/bin/python3 deploy/sbom.py sensorium/tools "${VERSION}"
 ENV PATH=/opt/sensorium/.venv/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -23,6 +23,7 @@ ARG TORCH="torch==2.13.0"
 RUN .venv/bin/python -m pip install --no-cache-dir --quiet ${TORCH}
 COPY shared shared
 COPY services services
+COPY deploy/docker/sbom.py deploy/
 RUN /opt/uv/bin/uv sync --frozen --no-cache --inexact --extra services --extra cpu --extra cli --group training \
  && /opt/uv/bin/uv export --frozen --quiet --extra services --extra cpu --extra cli --group training --format cyclonedx1.5 --output-file sbom.cdx.json > /dev/null
 
@@ -40,6 +41,7 @@ RUN apt-get update \
  && install --directory --owner=65532 --group=65532 /runs
 COPY --from=build /opt/sensorium /opt/sensorium
 WORKDIR /opt/sensorium
+RUN /usr/bin/python3 deploy/sbom.py sensorium/training "${VERSION}"
 ENV PATH=/opt/sensorium/.venv/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -4,7 +4,8 @@
 
 Every RUN is executed by chroot in the root that the steps before it made, every COPY copies from the build context (what
 .dockerignore lets in) or from the stage it names. Out comes the root of the last stage, its size, and its configuration.
-Not here: layers, caches, registries, and instructions that none of our Dockerfiles has: those are refused.
+Stages that the wanted one does not need are not built. Not here: layers, caches, registries, and instructions that none of
+our Dockerfiles has: those are refused.
 """
 
 from __future__ import annotations
@@ -75,6 +76,28 @@ def read_steps(path: Path) -> list[Step]:
     return steps
 
 
+def _leave_out(steps: Sequence[Step], wanted: str) -> list[Step]:
+    """The steps of the wanted stage, the last if none is named, and of those it is made from: what BuildKit runs."""
+    stages: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.name == "FROM":
+            words = step.text.split()
+            stages[words[2] if len(words) == 3 else str(len(stages))] = []
+        elif not stages:
+            raise SystemExit(f"line {step.line}: expected FROM first, got {step.name}")
+        stages[next(reversed(stages))].append(step)
+    if not stages or wanted not in ("", *stages):
+        raise SystemExit(f"there is no stage {wanted or 'at all'}; there are: {', '.join(stages)}")
+    needed = {wanted or next(reversed(stages))}
+    for name in reversed(stages):  # a stage names only stages before it
+        if name in needed:
+            for step in stages[name]:
+                words = step.text.split()
+                needed.add(words[0].removeprefix("--from=") if step.name == "COPY" else "")
+                needed.add(words[0] if step.name == "FROM" else "")
+    return [step for name, own in stages.items() if name in needed for step in own]
+
+
 class Build:
     """One run of a Dockerfile. context: the folder that COPY copies from. mounts: of the host, while a step runs."""
 
@@ -90,15 +113,16 @@ class Build:
         self._mounts, self._environ = mounts, environ
         self._stages: dict[str, Stage] = {}
         self._ignored = _read_ignored(context)
+        self._let_in = [
+            line[1:] for line in (context / ".dockerignore").read_text().split() if line.startswith("!")
+        ]
 
     def run(self, steps: Sequence[Step], build_arguments: Mapping[str, str], wanted: str = "") -> Stage:
         """All of them as far as the stage that is wanted, the last if none is named; that stage."""
         stage: Stage | None = None
-        for step in steps:
+        for step in _leave_out(steps, wanted):
             print(f"{step.line:4} {step.name} {step.text[:150]}", flush=True)
             if step.name == "FROM":
-                if wanted and stage is self._stages.get(wanted, False):
-                    break
                 stage = self._begin(step)
                 continue
             if stage is None:
@@ -131,11 +155,16 @@ class Build:
 
     def _begin(self, step: Step) -> Stage:
         words = step.text.split()
-        source = self._stages[words[0]].root if words[0] in self._stages else self._bases.get(words[0])
-        if source is None:
-            raise SystemExit(f"line {step.line}: no root is given for {words[0]}: --base {words[0]}=FOLDER")
         root = self._work / f"stage-{len(self._stages)}"
-        subprocess.run(["cp", "-a", "--reflink=auto", source, root], check=True)
+        if words[0] == "scratch":
+            root.mkdir()
+        else:
+            source = self._stages[words[0]].root if words[0] in self._stages else self._bases.get(words[0])
+            if source is None:
+                raise SystemExit(
+                    f"line {step.line}: no root is given for {words[0]}: --base {words[0]}=FOLDER"
+                )
+            subprocess.run(["cp", "-a", "--reflink=auto", source, root], check=True)
         stage = Stage(root, {"PATH": _PATH})
         if (before := self._stages.get(words[0])) is not None:
             stage.environ, stage.folder = dict(before.environ), before.folder
@@ -162,6 +191,8 @@ class Build:
             found = source / name.lstrip("/")
             if not found.exists():
                 raise SystemExit(f"line {step.line}: there is no {name}")
+            if source == self._context and not self._allows(name):
+                raise SystemExit(f"line {step.line}: .dockerignore keeps {name} out")
             place = goal if len(names) == 1 and not target.endswith("/") else goal / found.name
             if found.is_dir():
                 shutil.copytree(
@@ -171,6 +202,11 @@ class Build:
             else:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(found, place)
+
+    def _allows(self, name: str) -> bool:
+        """Whether .dockerignore, which begins with `*`, lets a path of the context in."""
+        path = name.rstrip("/")
+        return any(path == place or path.startswith(f"{place}/") for place in self._let_in)
 
     @contextlib.contextmanager
     def _mounted(self, root: Path) -> Iterator[None]:
