@@ -196,6 +196,10 @@ def launch(
         _fail(str(error))
     except torch.OutOfMemoryError as error:
         _fail(f"the accelerator is out of memory; lower --batch-size ({str(error).splitlines()[0]})")
+    except BrokenPipeError:
+        # A new stdout, because its flush at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail("nobody reads the output any more; the same command goes on from the last checkpoint")
     except OSError as error:
         if error.errno not in _FULL:
             raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import errno
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 
 from shared.training.arguments import make_parser
 from shared.training.errors import DataError, TrainingError
+from shared.training.provenance import ROOT
 from shared.training.run import Run, describe_command, launch, start
 
 PARSER = make_parser("A test.", epochs=1, batch_size=1, learning_rate=1)
@@ -52,6 +55,35 @@ def test_a_script_ends_with_a_code_that_says_how(capsys: pytest.CaptureFixture[s
         launch(fail(FileNotFoundError(errno.ENOENT, "No such file", "x")), PARSER, [])
     with pytest.raises(ZeroDivisionError):
         launch(fail(ZeroDivisionError()), PARSER, [])
+
+
+def test_a_reader_that_leaves_is_told_of(tmp_path: Path) -> None:
+    code = """
+import sys
+from shared.training.arguments import make_parser
+from shared.training.run import launch, start
+
+def main(arguments):
+    with start(arguments, "test") as run:
+        while True:
+            run.say("line")
+
+parser = make_parser("A test.", epochs=1, batch_size=1, learning_rate=1)
+launch(main, parser, ["--device", "cpu", "--threads", "1", "--out", sys.argv[1]])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "out"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(60) == 1
+    assert (
+        said == "error: nobody reads the output any more; the same command goes on from the last checkpoint\n"
+    )
 
 
 def test_without_a_folder_it_is_the_recipe_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
