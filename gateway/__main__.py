@@ -12,6 +12,7 @@ from gateway.settings import GatewaySettings
 from shared.errors import StartupError
 from shared.settings import load
 from shared.telemetry import logging
+from shared.telemetry.tracing import TraceSettings
 
 
 def main() -> None:
@@ -25,7 +26,8 @@ def main() -> None:
         log = load(logging.LogSettings, "log")
         logging.configure(log.level, log.format == "json", calls_per_s=log.calls_per_s)
         settings = load(GatewaySettings, "gateway")
-        plane = Plane(settings if chosen is None else settings.model_copy(update={"config": chosen}))
+        traces = load(TraceSettings, "trace")
+        plane = Plane(settings if chosen is None else settings.model_copy(update={"config": chosen}), traces)
         asyncio.run(plane.run())
     except StartupError as error:
         sys.stderr.write(f"cannot start: {error}\n")

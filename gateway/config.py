@@ -176,8 +176,11 @@ class Mesh(Section):
     """The whole file."""
 
     listen: Address = "127.0.0.1:8080"
-    # Metrics and state of the data plane, read-only, on loopback only; 0 means any free port.
+    # State of the data plane, read-only, on loopback only; 0 means any free port.
     admin_port: int = Field(default=9901, ge=0, le=65_535)
+    # Where Prometheus may ask for /metrics (the data plane's) and /metrics/control; nowhere if left out. Who may reach it
+    # is told nothing of callers but their number, and asked for no token.
+    metrics: Address | None = None
     services: tuple[Service, ...] = ()
     # Scope of MeshService.
     mesh_scope: Scope = "mesh"
@@ -195,10 +198,10 @@ class Mesh(Section):
     # File for one JSON line per call, relative to this file; `/dev/stdout` works too, none if left out.
     access_log: Path | None = None
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics")
     @classmethod
-    def _listen_is_a_port(cls, value: str) -> str:
-        if value.startswith("unix:"):
+    def _listen_is_a_port(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("unix:"):
             raise ValueError("expected host:port, got a Unix socket")
         return value
 

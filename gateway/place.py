@@ -29,6 +29,7 @@ class Run:
             folder=self.folder / "config",
             descriptors=self.folder / "descriptors.binpb",
             control=sockets / "control.sock",
+            metrics=sockets / "metrics.sock",
             admin=sockets / "admin.sock",
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.config import MeshFile, read_mesh
 from gateway.contract import Contract, read_contract
+from gateway.control.metrics import MeshMetrics, MetricsSocket
 from gateway.control.server import ControlServer
 from gateway.control.view import View
 from gateway.discovery.catalog import Catalog
@@ -21,7 +22,7 @@ from gateway.discovery.roster import Replica, Roster
 from gateway.discovery.watch import Watcher
 from gateway.envoy import Json
 from gateway.envoy.admin import Admin
-from gateway.envoy.bootstrap import node_id, render_bootstrap
+from gateway.envoy.bootstrap import Ports, node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
 from gateway.envoy.files import Publisher, report_rejections
 from gateway.envoy.listener import routes_path
@@ -35,7 +36,10 @@ from shared.errors import StartupError
 from shared.files import write_atomically
 from shared.rpc.listen import check_address
 from shared.settings import state_dir
+from shared.telemetry import tracing
 from shared.telemetry.logging import get_logger
+from shared.telemetry.metrics import CallMetrics, make_registry
+from shared.telemetry.tracing import TraceMetrics, TraceSettings
 
 # A running Envoy keeps its endpoints until every replica was heard, so that taking it over loses none; this is for those
 # that never answer.
@@ -45,8 +49,8 @@ _HEARING_S = 5.0
 class Plane:
     """A control plane with its Envoy. Making one reads and checks everything, and starts nothing. Raises StartupError."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: GatewaySettings, traces: TraceSettings) -> None:
+        self._settings, self._traces = settings, traces
         state = settings.state_dir or state_dir()
         self._run = Run(state / "run" / "gateway")
         self._file: MeshFile = read_mesh(settings.config)
@@ -59,9 +63,11 @@ class Plane:
         services = [service.name for service in mesh.services]
         folder = settings.endpoints_dir or state / "run" / "endpoints"
         self._roster = Roster()
+        self._names: DnsMembership | None = None
         memberships: list[Membership] = [StaticMembership(mesh), FolderMembership(folder, services)]
         if named := {service.name: service.dns for service in mesh.services if service.dns}:
-            memberships.append(DnsMembership(named, server=settings.dns_server))
+            self._names = DnsMembership(named, server=settings.dns_server)
+            memberships.append(self._names)
         self._watcher = Watcher(self._roster, memberships)
         self._view = View(mesh, self._contract, self._roster)
         self._publisher = Publisher()
@@ -80,9 +86,10 @@ class Plane:
         run, places, settings = self._run, self._run.places, self._settings
         admin = Admin(places.admin)
         record = read_record(run.record)
-        address, admin_port = self._addresses(record)
-        bootstrap = render_bootstrap(self._file.mesh, self._contract, self._jwks, address, admin_port, places)
-        wanted = Record(0, node_id(bootstrap), address, admin_port)
+        ports = self._ports(record)
+        address, metrics = ports.address, ports.metrics
+        bootstrap = render_bootstrap(self._file.mesh, self._contract, self._jwks, ports, places, self._traces)
+        wanted = Record(0, node_id(bootstrap), address, ports.admin, metrics)
         envoy = Envoy(
             self._binary,
             bootstrap=run.bootstrap,
@@ -92,8 +99,12 @@ class Plane:
             concurrency=settings.concurrency or os.cpu_count() or 1,
             start_timeout_s=settings.start_timeout_s,
         )
-        control = ControlServer(self._view, places.control)
+        calls = CallMetrics()
+        control = ControlServer(self._view, places.control, calls)
+        counts = MetricsSocket(places.metrics, make_registry(calls, TraceMetrics(), self._measure(envoy)))
+        tracing.start(self._traces, "gateway-control", node_id(bootstrap))
         await control.start()
+        await counts.start()
         tasks: list[asyncio.Task[None]] = [asyncio.create_task(self._watcher.run())]
         try:
             await self._watcher.started.wait()
@@ -102,7 +113,9 @@ class Plane:
                 self._publish()
             else:
                 check_address(address)
-                check_address(f"127.0.0.1:{admin_port}")
+                check_address(f"127.0.0.1:{ports.admin}")
+                if metrics is not None:
+                    check_address(metrics)
                 write_atomically(places.descriptors, self._contract.serialized(), mode=0o600)
                 write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1), mode=0o600)
                 self._publish()
@@ -113,7 +126,9 @@ class Plane:
             tasks.append(asyncio.create_task(rotation.run()))
             tasks.append(asyncio.create_task(report_rejections(admin)))
             write_atomically(self._address_file, f"{address}\n", mode=0o644)
-            self._log.info("ready", address=address, admin=f"127.0.0.1:{admin_port}", envoy=envoy.pid)
+            self._log.info(
+                "ready", address=address, admin=f"127.0.0.1:{ports.admin}", metrics=metrics, envoy=envoy.pid
+            )
             await _wait_for_stop(stop, tasks)
         finally:
             # If this is an error and nobody asked to stop, Envoy serves on, for the next control plane to adopt.
@@ -121,23 +136,33 @@ class Plane:
             await _cancel(tasks)
             # Before the drain, which would wait for those who watch our health.
             await control.stop()
+            await counts.stop()
+            await asyncio.to_thread(tracing.stop)
         self._log.info("draining")
         self._address_file.unlink(missing_ok=True)
         await envoy.stop(settings.drain_timeout_s)
         self._log.info("stopped")
 
-    def _addresses(self, record: Record | None) -> tuple[str, int]:
+    def _measure(self, envoy: Envoy) -> MeshMetrics:
+        names = self._names
+        return MeshMetrics(
+            self._view,
+            find_unknown=lambda: names.unknown if names is not None else (),
+            count_starts=lambda: envoy.starts,
+        )
+
+    def _ports(self, record: Record | None) -> Ports:
         """Where to listen; a free port, where one is asked for, is that of the Envoy that may still run."""
         mesh, settings = self._file.mesh, self._settings
-        address = settings.listen or mesh.listen
-        admin_port = mesh.admin_port if settings.admin_port is None else settings.admin_port
-        host, _, port = address.rpartition(":")
-        if port == "0":
-            same_host = record is not None and record.address.rpartition(":")[0] == host
-            address = record.address if record and same_host else f"{host}:{_free_port(host)}"
-        if admin_port == 0:
-            admin_port = record.admin_port if record else _free_port("127.0.0.1")
-        return address, admin_port
+        admin = mesh.admin_port if settings.admin_port is None else settings.admin_port
+        if admin == 0:
+            admin = record.admin_port if record else _free_port("127.0.0.1")
+        metrics = settings.metrics or mesh.metrics
+        return Ports(
+            _choose(settings.listen or mesh.listen, record.address if record else None),
+            admin,
+            metrics and _choose(metrics, record.metrics if record else None),
+        )
 
     def _publish(self) -> None:
         replicas = self._roster.replicas
@@ -170,6 +195,16 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _choose(address: str, before: str | None) -> str:
+    """`address`, or where it asks for a free port, the one of `before` if that is of the same host."""
+    host, _, port = address.rpartition(":")
+    if port != "0":
+        return address
+    if before is not None and before.rpartition(":")[0] == host:
+        return before
+    return f"{host}:{_free_port(host)}"
 
 
 def _free_port(host: str) -> int:

@@ -19,6 +19,8 @@ class GatewaySettings(Settings):
     """`host:port`, instead of `listen` of the file; port 0: a free one."""
     admin_port: int | None = Field(default=None, ge=0, le=65_535)
     """Instead of `admin_port` of the file; 0: a free one."""
+    metrics: str | None = None
+    """`host:port`, instead of `metrics` of the file; port 0: a free one."""
     state_dir: Path | None = None
     """Instead of SENSORIUM_STATE_DIR: keys are read from its `keys`, run files lie in its `run/gateway`."""
     endpoints_dir: Path | None = None
@@ -36,7 +38,7 @@ class GatewaySettings(Settings):
     start_timeout_s: float = Field(default=30.0, gt=0)
     """How long Envoy may take to start."""
 
-    @field_validator("listen", "dns_server")
+    @field_validator("listen", "metrics", "dns_server")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
         if value is not None and (value.startswith("unix:") or not is_address(value)):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 # Read by the command, by clients, or by every process.
 _SHARED = ("SENSORIUM_ADDRESS", "SENSORIUM_TOKEN", "SENSORIUM_TOKEN_FILE", "SENSORIUM_STATE_DIR")
-_PARTS = ("gateway", "log")
+_PARTS = ("gateway", "log", "trace")
 
 
 def find_strays(environ: Mapping[str, str], services: Iterable[str]) -> list[str]:

@@ -41,7 +41,7 @@ class ControlServer:
     Reflection speaks from the descriptor sets: a service that the gateway has no stubs of is described all the same.
     """
 
-    def __init__(self, view: View, socket: Path) -> None:
+    def __init__(self, view: View, socket: Path, metrics: CallMetrics) -> None:
         self._view = view
         self._settings = RpcSettings(
             address=f"unix:{socket}", front="grpcio", max_message_bytes=view.mesh.limits.max_message_bytes
@@ -50,7 +50,7 @@ class ControlServer:
             Method.bind,
             settings=self._settings,
             gate=Gate("control plane"),
-            metrics=CallMetrics(),
+            metrics=metrics,
             admission=Admission(self._settings.admission),
         )
         self._server: grpc.aio.Server | None = None

@@ -51,6 +51,11 @@ class DnsMembership:
         self._silent: set[str] = set()
         self._log = get_logger("discovery")
 
+    @property
+    def unknown(self) -> frozenset[str]:
+        """Services whose name cannot be looked up at the moment."""
+        return frozenset(self._silent)
+
     async def changes(self) -> AsyncIterator[Change]:
         """Follows the names until cancelled."""
         asked = [(service, kind) for service in self._names for kind in _TYPES]

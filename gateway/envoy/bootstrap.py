@@ -17,6 +17,9 @@ from gateway.envoy import Json
 from gateway.envoy.clusters import render_clusters
 from gateway.envoy.filters import render_filters
 from gateway.envoy.listener import render_admin_cluster, render_admin_listener, render_listener
+from gateway.envoy.metrics import render_metrics_cluster, render_metrics_listener
+from gateway.envoy.traces import render_traces_cluster, render_tracing
+from shared.telemetry.tracing import TraceSettings
 
 # Shares of the heap bound: when to give memory back, when to refuse new calls in words, and, as the last resort because it
 # ends calls without a word, when to reset the largest ones.
@@ -33,29 +36,42 @@ _RUNTIME: Json = {"overload.premature_reset_total_stream_count": 100_000}
 class Places:
     """Where what Envoy reads and writes lies.
 
-    folder: routes and endpoints. descriptors: the descriptor set. control, admin: sockets.
+    folder: routes and endpoints. descriptors: the descriptor set. control, metrics, admin: sockets.
     """
 
     folder: Path
     descriptors: Path
     control: Path
+    metrics: Path
     admin: Path
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Where Envoy listens. address: for callers. admin: its own state, on loopback. metrics: for Prometheus, or nowhere."""
+
+    address: str
+    admin: int
+    metrics: str | None
+
+
 def render_bootstrap(
-    mesh: Mesh, contract: Contract, jwks: str, address: str, admin_port: int, places: Places
+    mesh: Mesh, contract: Contract, jwks: str, ports: Ports, places: Places, traces: TraceSettings
 ) -> Json:
     """The whole of it. Its `node.id` is a digest of the rest: two gateways with the same id are interchangeable."""
     filters = render_filters(mesh, contract, jwks, places.descriptors)
     bootstrap: Json = {
         "static_resources": {
             "listeners": [
-                render_listener(mesh, address, filters, places.folder),
-                render_admin_listener(admin_port),
+                render_listener(mesh, ports.address, filters, places.folder, render_tracing(traces)),
+                render_admin_listener(ports.admin),
+                *([render_metrics_listener(ports.metrics)] if ports.metrics else []),
             ],
             "clusters": [
                 *render_clusters(mesh, places.folder, places.control),
                 render_admin_cluster(places.admin),
+                render_metrics_cluster(places.metrics),
+                *([render_traces_cluster(traces.endpoint)] if traces.endpoint else []),
             ],
         },
         "admin": {"address": {"pipe": {"path": str(places.admin), "mode": 0o600}}},

@@ -1,4 +1,4 @@
-"""The one port that callers see, and the read-only one for metrics on loopback. Pure."""
+"""The one port that callers see, and the read-only one of Envoy's own state on loopback. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ _MAX_HEADERS_KIB = 16
 _ADMIN_PATHS = ("/stats", "/stats/prometheus", "/ready", "/server_info", "/clusters", "/listeners")
 
 
-def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: Path) -> Json:
-    """The public port. filters: in their order. folder: where the routes file lies."""
+def render_listener(
+    mesh: Mesh, address: str, filters: Sequence[Json], folder: Path, tracing: Json | None
+) -> Json:
+    """The public port. filters: in their order. folder: where the routes file lies. tracing: what is recorded."""
     limits = mesh.limits
     connection: Json = {
         "@type": _HCM,
@@ -78,6 +80,8 @@ def render_listener(mesh: Mesh, address: str, filters: Sequence[Json], folder: P
             "connection_keepalive": {"interval": "60s", "timeout": "20s"},
         },
     }
+    if tracing is not None:
+        connection["tracing"] = tracing
     if mesh.access_log:
         connection["access_log"] = [_access_log(mesh.access_log)]
     return {
@@ -110,10 +114,15 @@ def render_admin_listener(port: int) -> Json:
         {"match": {"path": path, "headers": [_is_get()]}, "route": {"cluster": ADMIN_CLUSTER}}
         for path in _ADMIN_PATHS
     ]
+    return render_routed_listener("admin", render_address(f"127.0.0.1:{port}"), routes)
+
+
+def render_routed_listener(name: str, address: Json, routes: Sequence[Json]) -> Json:
+    """A port for those who look after the mesh: nothing but `routes`, and in times of too many calls as well."""
     connection: Json = {
         "@type": _HCM,
-        "stat_prefix": "admin",
-        "route_config": {"virtual_hosts": [{"name": "admin", "domains": ["*"], "routes": routes}]},
+        "stat_prefix": name,
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": list(routes)}]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -124,9 +133,11 @@ def render_admin_listener(port: int) -> Json:
         ],
     }
     return {
-        "name": "admin",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "name": name,
+        "address": address,
         "enable_reuse_port": False,
+        # What is wrong must be seen while it is wrong.
+        "bypass_overload_manager": True,
         "filter_chains": [
             {
                 "filters": [

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gateway.envoy.admin import Admin, AdminError
@@ -39,6 +39,7 @@ class Record:
     node: str
     address: str
     admin_port: int
+    metrics: str | None = None
 
 
 def find_envoy(chosen: Path | None) -> Path:
@@ -91,6 +92,7 @@ class Envoy:
     """One Envoy, our child or a running one that was adopted.
 
     binary: what to run. bootstrap: its configuration. record: file for the next control plane. log: its own log.
+    starts: how often it was started by this control plane.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Envoy:
         self._admin, self._concurrency, self._start_timeout_s = admin, concurrency, start_timeout_s
         self._child: asyncio.subprocess.Process | None = None
         self._pid = 0
+        self.starts = 0
         self._log = get_logger("envoy")
 
     @property
@@ -156,6 +159,7 @@ class Envoy:
                 start_new_session=True,
             )
         self._pid = self._child.pid
+        self.starts += 1
         deadline_s = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline_s:
             if self._child.returncode is not None:
@@ -167,7 +171,7 @@ class Envoy:
             except AdminError:
                 state, running = "", ""
             if state == "LIVE" and running == record.node:
-                written = Record(self._pid, record.node, record.address, record.admin_port)
+                written = replace(record, pid=self._pid)
                 write_atomically(self._record_path, json.dumps(asdict(written)), mode=0o600)
                 self._log.info("started", pid=self._pid)
                 return

@@ -44,6 +44,7 @@ from shared.rpc.deadline import (
 from shared.rpc.gate import Ending, set_gate
 from shared.rpc.method import Method
 from shared.rpc.report import Report, set_report
+from shared.telemetry import tracing
 from shared.telemetry.correlation import Correlation, set_correlation
 from shared.telemetry.logging import get_logger
 
@@ -172,7 +173,7 @@ class Call:
             deadline = Deadline.from_parts(remaining_s, stamp, method.settings, started_s)
         self.deadline = deadline
         set_deadline(deadline)
-        self.report = report = Report()
+        self.report = report = Report(traced=tracing.wants(correlation))
         set_report(report)
         caller = ANONYMOUS
         retried = sent.get(ATTEMPT_HEADER, "1") != "1"
@@ -248,6 +249,8 @@ class Call:
             self._permit.leave(self.report, now_s, answered=code == "OK")
         method.metrics.finish(code, duration_s)
         method.log.write(code, duration_s, self.correlation)
+        if self.report is not None and (parts := self.report.parts) is not None:
+            tracing.record(method.service, method.name, code, self.correlation, self.started_s, now_s, parts)
 
     def _say(self, now_s: float) -> None:
         """Puts the report and the load of the process into the trailers, behind those that the handler set."""

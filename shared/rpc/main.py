@@ -14,7 +14,7 @@ from shared.errors import RESTART_CODE, RestartError, StartupError
 from shared.rpc.allocator import free_large_blocks_at_once
 from shared.rpc.server import Server
 from shared.settings import load
-from shared.telemetry import logging
+from shared.telemetry import logging, tracing
 
 # Objects that must have been added before the garbage collector looks at the young ones, and how often it then looks at
 # older ones. Calls in flight are hundreds of objects that reference counting frees by itself: with Python's 700 the
@@ -36,7 +36,7 @@ def run(build: Callable[[], Awaitable[Server]]) -> None:
         settings = load(logging.LogSettings, "log")
         logging.configure(settings.level, settings.format == "json", calls_per_s=settings.calls_per_s)
         with asyncio.Runner(loop_factory=_find_loop()) as runner:
-            runner.run(_run(build))
+            runner.run(_run(build, load(tracing.TraceSettings, "trace")))
     except StartupError as error:
         sys.stderr.write(f"cannot start: {error}\n")
         raise SystemExit(1) from None
@@ -60,7 +60,7 @@ def _find_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return make
 
 
-async def _run(build: Callable[[], Awaitable[Server]]) -> None:
+async def _run(build: Callable[[], Awaitable[Server]], traces: tracing.TraceSettings) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
@@ -69,5 +69,7 @@ async def _run(build: Callable[[], Awaitable[Server]]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     server = await build()
+    tracing.start(traces, server.service, server.replica.instance_id)
     await server.start()
     await server.serve_until_stopped()
+    await asyncio.to_thread(tracing.stop)

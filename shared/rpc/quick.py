@@ -29,6 +29,7 @@ from shared.rpc.deadline import DEADLINE_HEADER, Deadline
 from shared.rpc.gate import Ending
 from shared.rpc.method import Method
 from shared.rpc.report import Report
+from shared.telemetry import tracing
 from shared.telemetry.correlation import Correlation
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Quick:
         sent = {key: value for key, value in details[0] if key in HEADERS}
         # What is urgent to nobody, or has cost a replica its life, is looked at on the usual way.
         if PRIORITY_HEADER in sent or sent.get(ATTEMPT_HEADER, "1") != "1":
+            return False
+        # So is what is recorded: its parts are.
+        if TRACEPARENT_HEADER in sent and tracing.wants(Correlation("", str(sent[TRACEPARENT_HEADER]))):
             return False
         call = QuickCall(self.method, front, call_id, payload, details, refuse)
         try:

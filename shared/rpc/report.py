@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 
+from shared.telemetry.tracing import Span
+
 __all__ = ["Report", "current_report", "set_report"]
 
 QUEUE_TRAILER = "x-sensorium-queue"
@@ -24,9 +26,11 @@ class Report:
     the three times never add up to more than the call took. Used on the event loop only.
     """
 
-    __slots__ = ("_last_s", "batch_s", "batch_size", "compute_s", "cost_s", "models", "queue_s")
+    __slots__ = ("_last_s", "batch_s", "batch_size", "compute_s", "cost_s", "models", "parts", "queue_s")
 
-    def __init__(self) -> None:
+    def __init__(self, *, traced: bool = False) -> None:
+        """`traced`: each run and each piece of work is also kept by itself, in `parts`."""
+        self.parts: list[Span] | None = [] if traced else None
         self.queue_s = 0.0
         self.batch_s = 0.0
         self.compute_s = 0.0
@@ -53,6 +57,8 @@ class Report:
         share: of the run, by cost, the part that was the call's own.
         """
         now_s = time.monotonic()
+        if self.parts is not None:
+            self.parts += _to_spans(now_s, queue_s, batch_s, compute_s, batch_size, f"{model}@{version}")
         self.cost_s += compute_s * share
         if self._last_s:
             # What lay side by side with runs that are counted already is not counted again. The run was the last of its
@@ -84,6 +90,9 @@ class Report:
     def add_wait(self, queue_s: float, work_s: float) -> None:
         """Counts a wait for a thread of pre- or postprocessing, and the work that has just ended there."""
         now_s = time.monotonic()
+        if self.parts is not None:
+            begun_s = now_s - work_s
+            self.parts += (Span("wait", begun_s - queue_s, begun_s), Span("work", begun_s, now_s))
         left_s = now_s - self._last_s if self._last_s else queue_s + work_s
         self._last_s = now_s
         self.queue_s += max(0.0, min(queue_s, left_s - work_s))
@@ -101,6 +110,20 @@ class Report:
             (BATCH_SIZE_TRAILER, str(self.batch_size)),
             (MODEL_VERSION_TRAILER, ",".join(self.models)),
         )
+
+
+def _to_spans(
+    now_s: float, queue_s: float, batch_s: float, compute_s: float, batch_size: int, model: str
+) -> tuple[Span, ...]:
+    """One run that has just ended, as the parts of a trace: its wait, and its slot in a batch."""
+    taken_s = now_s - compute_s - batch_s
+    attributes: dict[str, str | int | float | bool] = {"sensorium.model": model}
+    queue = Span("queue", taken_s - queue_s, taken_s, attributes)
+    # It was answered out of the cache, or it never ran.
+    if not batch_size:
+        return (queue,)
+    told = {**attributes, "sensorium.batch_size": batch_size, "sensorium.compute_s": compute_s}
+    return queue, Span("batch", taken_s, now_s, told)
 
 
 _current: ContextVar[Report | None] = ContextVar("sensorium_report", default=None)

@@ -33,6 +33,7 @@ from shared.rpc.tls import make_credentials
 from shared.telemetry import request_log
 from shared.telemetry.logging import get_logger
 from shared.telemetry.metrics import CallMetrics, LoopMetrics, MetricsServer, make_registry, serve_metrics
+from shared.telemetry.tracing import TraceMetrics
 
 # How long the watch streams get to end by themselves after the last call, before their connections are
 # closed.
@@ -70,13 +71,14 @@ class Server:
         workload: Workload | None = None,
     ) -> None:
         self.settings = settings
+        self.service = service
         self.replica = replica
         self.metrics = CallMetrics()
         self._log = get_logger("rpc").bind(service=service)
         self._gate = Gate(service)
         self.admission = Admission(settings.admission)
         self._load = LoadMeter(self.metrics, self._gate, workload)
-        self._collectors = [AdmissionMetrics(self.admission), *collectors]
+        self._collectors = [AdmissionMetrics(self.admission), TraceMetrics(), *collectors]
         self._register = list(register)
         self._background = list(background)
         self._on_stop = list(on_stop)
