@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from sensorium.client import Client as Client
     from sensorium.errors import SensoriumError as SensoriumError
     from sensorium.inputs import Pcm as Pcm
+    from sensorium.tensor import Tensor as Tensor
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Pcm", "SensoriumError", "errors"]
+__all__ = ["AsyncClient", "Client", "Pcm", "SensoriumError", "Tensor", "errors"]
 
 _HOMES = {
     "AsyncClient": "sensorium.aio",
     "Client": "sensorium.client",
     "Pcm": "sensorium.inputs",
     "SensoriumError": "sensorium.errors",
+    "Tensor": "sensorium.tensor",
 }
 
 

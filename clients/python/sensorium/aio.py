@@ -1,16 +1,18 @@
 """The client for asyncio. What a call means is in `sensorium.calls`, shared with `sensorium.client`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
 import grpc
 import grpc.aio
 
-from sensorium.calls import mesh, nlp, speech, vision
+from sensorium.aio_stream import stream_calls, stream_messages
+from sensorium.calls import inference, mesh, nlp, speech, vision
 from sensorium.calls.plan import Plan, Rpc, as_list, unwrap
-from sensorium.connection import OPTIONS, Priority, connection
+from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, streamed
+from sensorium.connection import Priority, channel_options, connection
 from sensorium.errors import from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
@@ -23,6 +25,7 @@ from sensorium.results import (
     Limits,
     ModelInfo,
     ReplicaInfo,
+    Result,
     SpeakerEmbedding,
     SpeechSegments,
     SpokenCommand,
@@ -32,10 +35,12 @@ from sensorium.results import (
     TextLanguages,
     Transcript,
 )
+from sensorium.tensor import Inference, TensorLike
 
 ImageT = TypeVar("ImageT", bound=Image)
 AudioT = TypeVar("AudioT", bound=Audio)
 T = TypeVar("T")
+R = TypeVar("R", bound=Result)
 
 # Calls at once for a list that needs several: enough to use a few replicas, too few to crowd others out.
 _AT_ONCE = 4
@@ -56,10 +61,12 @@ class AsyncClient:
         root_certificates: bytes | None = None,
         timeout_s: float = 60.0,
         priority: Priority = "interactive",
+        retries: bool = True,
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
         self._timeout_s = timeout_s
         self._priority = priority
+        self._options = channel_options(retries=retries)
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
 
@@ -561,6 +568,67 @@ class AsyncClient:
         plan = speech.embed_speaker(inputs, model=model)
         return unwrap(await self._run(plan, timeout_s, priority), many=many)
 
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, TensorLike],
+        outputs: Sequence[str] | None = None,
+        *,
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> Inference:
+        """See `Client.infer`."""
+        plan = inference.infer(model, inputs, outputs, version=version)
+        return await self._run(plan, timeout_s, priority)
+
+    def stream(
+        self,
+        call: Callable[..., Coroutine[Any, Any, R]],
+        inputs: AsyncIterable[Any] | Iterable[Any],
+        *,
+        at_once: int = AT_ONCE,
+        **options: Any,
+    ) -> AsyncGenerator[R, None]:
+        """See `Client.stream`. `inputs` may be asynchronous; a plain one is read in the event loop, and should not block.
+
+        Iterate it within `async with contextlib.aclosing(…)` where you may leave before its end.
+        """
+        asked = streamed(call, options)
+
+        async def ask(given: Any) -> Any:
+            plan = asked.plan(given)
+            if isinstance(plan, Settled):
+                return plan.wait()
+            (result,) = await self._run(plan, asked.timeout_s, asked.priority)
+            return result
+
+        return stream_calls(inputs, ask, check_at_once(at_once))
+
+    def stream_infer(
+        self,
+        model: str,
+        inputs: AsyncIterable[Mapping[str, TensorLike]] | Iterable[Mapping[str, TensorLike]],
+        outputs: Sequence[str] | None = None,
+        *,
+        version: str = "",
+        at_once: int = AT_ONCE,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> AsyncGenerator[Inference, None]:
+        """See `Client.stream_infer`, and `stream` for what `inputs` may be."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        metadata = self._connection.metadata(priority or self._priority)
+        make = inference.message_maker(model, outputs, version=version, timeout_s=timeout_s)
+        return stream_messages(
+            inputs,
+            lambda: self._stream_method(inference.stream_rpc())(metadata=metadata),
+            make,
+            inference.parse_stream_reply,
+            lambda error: from_rpc_error(error, address=self._connection.target),
+            check_at_once(at_once),
+        )
+
     async def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:
         """See `Client.list_models`."""
         return await self._run(mesh.list_models(service), timeout_s)
@@ -606,17 +674,27 @@ class AsyncClient:
         return plan.finish(replies)
 
     def _method(self, rpc: Rpc) -> Any:
-        if self._channel is None:
-            target = self._connection.target
-            self._channel = (
-                grpc.aio.secure_channel(target, self._connection.credentials(), OPTIONS)
-                if self._connection.secure
-                else grpc.aio.insecure_channel(target, OPTIONS)
-            )
         if rpc.path not in self._methods:
-            self._methods[rpc.path] = self._channel.unary_unary(
+            self._methods[rpc.path] = self._open().unary_unary(
                 rpc.path,
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=rpc.response.FromString,
             )
         return self._methods[rpc.path]
+
+    def _stream_method(self, rpc: Rpc) -> Any:
+        return self._open().stream_stream(
+            rpc.path,
+            request_serializer=rpc.request.SerializeToString,
+            response_deserializer=rpc.response.FromString,
+        )
+
+    def _open(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            target = self._connection.target
+            self._channel = (
+                grpc.aio.secure_channel(target, self._connection.credentials(), self._options)
+                if self._connection.secure
+                else grpc.aio.insecure_channel(target, self._options)
+            )
+        return self._channel

@@ -1,15 +1,17 @@
 """The client for ordinary code. For asyncio there is `sensorium.aio`; what a call means is in `sensorium.calls`."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
 import grpc
 
-from sensorium.calls import mesh, nlp, speech, vision
+from sensorium.calls import inference, mesh, nlp, speech, vision
 from sensorium.calls.plan import Plan, Rpc, as_list, unwrap
-from sensorium.connection import OPTIONS, Priority, connection
+from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, streamed
+from sensorium.connection import Priority, connection
 from sensorium.errors import SensoriumError, from_rpc_error
 from sensorium.inputs import Audio, Image
 from sensorium.results import (
@@ -22,6 +24,7 @@ from sensorium.results import (
     Limits,
     ModelInfo,
     ReplicaInfo,
+    Result,
     SpeakerEmbedding,
     SpeechSegments,
     SpokenCommand,
@@ -31,10 +34,13 @@ from sensorium.results import (
     TextLanguages,
     Transcript,
 )
+from sensorium.stream import Pending, stream_calls, stream_messages
+from sensorium.tensor import Inference, TensorLike
 
 ImageT = TypeVar("ImageT", bound=Image)
 AudioT = TypeVar("AudioT", bound=Audio)
 T = TypeVar("T")
+R = TypeVar("R", bound=Result)
 
 # Calls at once for a list that needs several: enough to use a few replicas, too few to crowd others out.
 _AT_ONCE = 4
@@ -49,7 +55,8 @@ class Client:
 
     address, token, secure, root_certificates: see `sensorium.connection`; by default the environment says.
     timeout_s: of each call to the mesh; every method takes one of its own. priority: likewise; `batch` lets those go first
-    who wait for their answer.
+    who wait for their answer. retries: a call without side effects that the mesh could not take is tried again, up to three
+    times and within `timeout_s`, when the mesh says; False leaves that to you.
     Every method raises a `sensorium.errors.SensoriumError`.
     """
 
@@ -62,16 +69,12 @@ class Client:
         root_certificates: bytes | None = None,
         timeout_s: float = 60.0,
         priority: Priority = "interactive",
+        retries: bool = True,
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
         self._timeout_s = timeout_s
         self._priority = priority
-        target = self._connection.target
-        self._channel = (
-            grpc.secure_channel(target, self._connection.credentials(), OPTIONS)
-            if self._connection.secure
-            else grpc.insecure_channel(target, OPTIONS)
-        )
+        self._channel = self._connection.open_channel(retries=retries)
         self._methods: dict[str, Any] = {}
 
     def __enter__(self) -> "Client":
@@ -582,6 +585,85 @@ class Client:
         plan = speech.embed_speaker(inputs, model=model)
         return unwrap(self._run(plan, timeout_s, priority), many=many)
 
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, TensorLike],
+        outputs: Sequence[str] | None = None,
+        *,
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> Inference:
+        """Runs a model on tensors as its graph has them: arrays of numpy or `sensorium.Tensor` by name, with the batch axis.
+
+        model: `<model>`, `<service>/<model>`, or `<model>.<graph>`. outputs: names of the tensors that are wanted; None
+        means all. `answer["logits"]` is an array. `sensorium models show` lists a model's tensors.
+        """
+        plan = inference.infer(model, inputs, outputs, version=version)
+        return self._run(plan, timeout_s, priority)
+
+    def stream(
+        self,
+        call: Callable[..., R],
+        inputs: Iterable[Any],
+        *,
+        at_once: int = AT_ONCE,
+        **options: Any,
+    ) -> Generator[R, None, None]:
+        """Results of a call for as many inputs as come, in their order, each as soon as it and those before it are there:
+
+            for result in client.stream(client.classify_image, paths, top_k=1): ...
+
+        call: a method of this client that takes an image, a text or a clip. options: what else it takes. at_once: inputs
+        that are under way; the next one is taken when a result is. An input that fails has its `error` set in its result,
+        and the stream goes on; what would fail them all (no token, unknown model, a mesh that is gone) is raised, and so is
+        what `inputs` raises. `inputs` is read in a thread of its own. Closing the stream cancels what is under way.
+        """
+        asked = streamed(call, options)
+        priority: Priority = asked.priority or self._priority
+
+        def start(given: Any) -> Pending:
+            plan = asked.plan(given)
+            if isinstance(plan, Settled):
+                return plan
+            (request,) = plan.requests
+            call = self._method(plan.rpc).future(
+                request.message,
+                timeout=self._timeout_s if asked.timeout_s is None else asked.timeout_s,
+                metadata=self._connection.metadata(priority),
+            )
+            return _Answer(plan, call, self._wait)
+
+        return stream_calls(inputs, start, check_at_once(at_once))
+
+    def stream_infer(
+        self,
+        model: str,
+        inputs: Iterable[Mapping[str, TensorLike]],
+        outputs: Sequence[str] | None = None,
+        *,
+        version: str = "",
+        at_once: int = AT_ONCE,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+    ) -> Generator[Inference, None, None]:
+        """`infer` for as many inputs as come, over one stream to one replica; answers in order, as `stream` has them.
+
+        timeout_s: of each message, from when it arrives; the stream itself may last as long as the mesh lets it.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        metadata = self._connection.metadata(priority or self._priority)
+        make = inference.message_maker(model, outputs, version=version, timeout_s=timeout_s)
+        return stream_messages(
+            inputs,
+            lambda messages: self._stream_method(inference.stream_rpc())(messages, metadata=metadata),
+            make,
+            inference.parse_stream_reply,
+            lambda error: self._describe(error, 0),
+            check_at_once(at_once),
+        )
+
     def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:
         """Every model that any replica knows; `service` narrows it to one service's."""
         return self._run(mesh.list_models(service), timeout_s)
@@ -646,3 +728,28 @@ class Client:
                 response_deserializer=rpc.response.FromString,
             )
         return self._methods[rpc.path]
+
+    def _stream_method(self, rpc: Rpc) -> Any:
+        return self._channel.stream_stream(
+            rpc.path,
+            request_serializer=rpc.request.SerializeToString,
+            response_deserializer=rpc.response.FromString,
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The answer to one input of a stream."""
+
+    plan: Plan[Any]
+    call: Any
+    read: Callable[[Plan[Any], int, Any], Any]
+
+    def wait(self) -> Any:
+        """See Pending."""
+        (result,) = self.plan.finish([self.read(self.plan, 0, self.call)])
+        return result
+
+    def cancel(self) -> None:
+        """See Pending."""
+        self.call.cancel()

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
@@ -23,18 +24,30 @@ Priority = Literal["interactive", "batch"]
 _PRIORITY_HEADER = "x-sensorium-priority"
 # Two large images and their reply fit; what a mesh accepts is its own matter (`Client.limits()`).
 _MAX_MESSAGE_BYTES = 128 * 2**20
-OPTIONS: tuple[tuple[str, int | str], ...] = (
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     # Finds a dead peer while a call waits. gRPC servers take three pings without data in five minutes for abuse.
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # The gateway retries, with knowledge of its replicas and a budget; a second layer would multiply its attempts.
-    ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.primary_user_agent", "sensorium-python/0.1.0"),
 )
+# What is tried again, how often and after which waits: one policy for the clients of all languages.
+_SERVICE_CONFIG = "service_config.json"
+
+
+def channel_options(*, retries: bool) -> tuple[tuple[str, int | str], ...]:
+    """The options of a channel. retries: calls without side effects are tried again when the mesh says or seems so."""
+    if not retries:
+        return (*_OPTIONS, ("grpc.enable_retries", 0))
+    return (
+        *_OPTIONS,
+        ("grpc.service_config", (files("sensorium") / _SERVICE_CONFIG).read_text("utf-8")),
+        # A request that is larger is not kept, and so not sent twice. By default that were 256 KiB: less than a photo.
+        ("grpc.per_rpc_retry_buffer_size", _MAX_MESSAGE_BYTES),
+    )
 
 
 class Token(Protocol):
@@ -101,6 +114,13 @@ class Connection:
     def credentials(self) -> grpc.ChannelCredentials:
         """What a TLS channel needs."""
         return grpc.ssl_channel_credentials(self.root_certificates)
+
+    def open_channel(self, *, retries: bool = True) -> grpc.Channel:
+        """A channel for the generated stubs; send `metadata()` with every call. retries: see `channel_options`."""
+        options = channel_options(retries=retries)
+        if self.secure:
+            return grpc.secure_channel(self.target, self.credentials(), options)
+        return grpc.insecure_channel(self.target, options)
 
 
 def connection(

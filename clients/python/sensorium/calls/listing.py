@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from sensorium.calls.plan import Plan, Request, Rpc, item_error, model, split, timing
-from sensorium.errors import Internal
+from sensorium.errors import Internal, SensoriumError
 from sensorium.results import Result
 
 R = TypeVar("R", bound=Result)
@@ -34,6 +34,9 @@ def listing(
         results: list[R] = []
         for part, reply in zip(parts, replies, strict=True):
             expected = part.stop - part.start
+            if isinstance(reply, SensoriumError):
+                results += [kind(error=reply)] * expected
+                continue
             # Results are told apart by their place alone.
             if len(reply.results) != expected:
                 got = len(reply.results)
