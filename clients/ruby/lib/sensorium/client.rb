@@ -33,8 +33,8 @@ module Sensorium
     attr_reader :vision, :nlp, :speech, :mesh, :tensors
 
     # address: host:port, http://… or https://…; default SENSORIUM_ADDRESS, else 127.0.0.1:8080. token: '' sends none;
-    # default see Token. root_certificates: PEM, for a mesh whose certificate is of a private authority. It does not wait
-    # for the mesh: the first call connects.
+    # default see Token. root_certificates: PEM, for a mesh whose certificate is of a private authority. It does not
+    # wait for the mesh: the first call connects.
     def initialize(address: nil, token: nil, root_certificates: nil, timeout_s: DEFAULT_TIMEOUT_S)
       where = Address.find(address)
       credentials = where.secure ? GRPC::Core::ChannelCredentials.new(root_certificates) : :this_channel_is_insecure

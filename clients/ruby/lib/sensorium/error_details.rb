@@ -10,9 +10,8 @@ module Sensorium
   # One field of the request that is wrong.
   Violation = Struct.new(:field, :description)
 
-  # What the mesh said about a call that failed: the code's name on the wire, a message for people, a reason for programs
-  # (or nil), the fields that are wrong, when to try again in seconds (or nil), and what to ask the mesh's logs for (or
-  # nil).
+  # What the mesh said about a call that failed: the code's name on the wire, a message for people, the fields that are
+  # wrong, and, or nil: a reason for programs, when to try again in seconds, what to ask the mesh's logs for.
   ErrorDetails = Struct.new(:code, :message, :reason, :violations, :retry_after_s, :request_id, keyword_init: true) do
     # Reads the details that came with a GRPC::BadStatus. A detail that some proxy damaged is left out.
     def self.of(error)
