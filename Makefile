@@ -15,7 +15,7 @@ CONTRACT := tests/contract
 BUF := $(CONTRACT)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients node-client clean \
+.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients node-client check-deploy clean \
   train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
@@ -105,6 +105,9 @@ quality: .venv-training/.stamp models ## measure the trained models (hours; goes
 test-clients: .venv/.dev models ## the round of every client language against a live mesh, into .bench/clients.json (ARGS="--only go")
 	$(BIN)/python -m tests.clients.round $(ARGS)
 
+check-deploy: .venv/.dev .venv-deploy/.stamp ## lint images, compose file and manifests with the tools that others read them with
+	$(BIN)/pytest --timeout 600 tests/deploy/checked $(ARGS)
+
 clean: ## remove the environments (models and tokens stay in the state folder)
 	rm -rf .venv .venv-* clients/node/node_modules clients/*/build $(CONTRACT)/node_modules
 
@@ -134,6 +137,11 @@ clean: ## remove the environments (models and tokens stay in the state folder)
 
 .venv-tritonclient/.stamp: uv.lock .venv-uv/.stamp
 	UV_PROJECT_ENVIRONMENT=.venv-tritonclient $(UV) sync --quiet --frozen --python $(PYTHON) --only-group tritonclient
+	@touch $@
+
+.venv-deploy/.stamp: tests/deploy/checked/requirements.txt .venv-uv/.stamp
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-deploy
+	$(UV) pip install --quiet --python .venv-deploy --require-hashes --no-deps -r tests/deploy/checked/requirements.txt
 	@touch $@
 
 node-client:

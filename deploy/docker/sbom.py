@@ -36,15 +36,16 @@ def complete(
         SystemExit: a package is installed in another version than the one that the lock has.
     """
     components = []
-    listed = set()
+    locked: dict[str, list[str]] = {}
     for component in bill["components"]:
-        name = canonical(component["name"])
-        if name not in installed:
-            continue
-        if component["version"] != installed[name].version:
-            sys.exit(f"{name}: the lock has {component['version']}, installed is {installed[name].version}")
-        components.append(component)
-        listed.add(name)
+        name, of_lock = canonical(component["name"]), component["version"]
+        locked.setdefault(name, []).append(of_lock)
+        # The lock may have several of a name, for other Pythons and platforms.
+        if name in installed and installed[name].version == of_lock:
+            components.append(component)
+    listed = {canonical(component["name"]) for component in components}
+    for name in sorted(installed.keys() & locked.keys() - listed):
+        sys.exit(f"{name}: the lock has {', '.join(locked[name])}, installed is {installed[name].version}")
     for name in sorted(installed.keys() - listed - {PROJECT}):
         components.append(describe(name, installed[name]))
     components += debian

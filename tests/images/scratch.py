@@ -99,7 +99,9 @@ def _leave_out(steps: Sequence[Step], wanted: str) -> list[Step]:
 
 
 class Build:
-    """One run of a Dockerfile. context: the folder that COPY copies from. mounts: of the host, while a step runs."""
+    """One run of a Dockerfile. context: the folder that COPY copies from, ignore: its .dockerignore. mounts: of the host,
+    while a step runs.
+    """
 
     def __init__(
         self,
@@ -108,14 +110,13 @@ class Build:
         work: Path,
         mounts: Mapping[Path, Path],
         environ: Mapping[str, str],
+        ignore: Path,
     ) -> None:
         self._context, self._bases, self._work = context, bases, work
         self._mounts, self._environ = mounts, environ
         self._stages: dict[str, Stage] = {}
-        self._ignored = _read_ignored(context)
-        self._let_in = [
-            line[1:] for line in (context / ".dockerignore").read_text().split() if line.startswith("!")
-        ]
+        self._ignored = _read_ignored(ignore)
+        self._let_in = [line[1:] for line in ignore.read_text().split() if line.startswith("!")]
 
     def run(self, steps: Sequence[Step], build_arguments: Mapping[str, str], wanted: str = "") -> Stage:
         """All of them as far as the stage that is wanted, the last if none is named; that stage."""
@@ -231,13 +232,9 @@ class Build:
             yield
 
 
-def _read_ignored(context: Path) -> Callable[[str, list[str]], list[str]]:
+def _read_ignored(ignore: Path) -> Callable[[str, list[str]], list[str]]:
     """What shutil.copytree leaves out: the `**/` patterns of .dockerignore; folders it does not name are not copied from."""
-    patterns = [
-        line.removeprefix("**/")
-        for line in (context / ".dockerignore").read_text().split()
-        if line.startswith("**/")
-    ]
+    patterns = [line.removeprefix("**/") for line in ignore.read_text().split() if line.startswith("**/")]
     return lambda _folder, names: [
         name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     ]
@@ -279,7 +276,13 @@ def main() -> None:
     mounts = {Path(place): Path(inside or place) for place, _, inside in pairs}
     steps = read_steps(given.dockerfile)
     with tempfile.TemporaryDirectory(prefix="scratch-", ignore_cleanup_errors=True) as work:
-        build = Build(given.context.resolve(), bases, Path(work), mounts, {"HOME": "/root", **environ})
+        # As BuildKit: the Dockerfile's own one, else that of the context.
+        ignore = given.dockerfile.with_name(f"{given.dockerfile.name}.dockerignore")
+        if not ignore.exists():
+            ignore = given.context / ".dockerignore"
+        build = Build(
+            given.context.resolve(), bases, Path(work), mounts, {"HOME": "/root", **environ}, ignore
+        )
         stage = build.run(steps, arguments, given.target)
         size = measure(stage.root)
         print(json.dumps({"file": given.dockerfile.name, "bytes": size, "user": stage.user, **stage.said}))
