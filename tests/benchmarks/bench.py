@@ -1,6 +1,6 @@
 """Speed, measured: every topic is a module beside this one whose `measure(rounds)` gives its rows.
 
-make bench                                all topics, 10 rounds each: about an hour and a half
+make bench                                all topics, 10 rounds each: an hour and three quarters
 make bench ARGS="--only efficientnet"     one topic (several: repeat it)
 make bench ARGS="--rounds 3"              a quick look; intervals are then wide
 """
@@ -24,6 +24,7 @@ TOPICS = (
     "invariance",
     "soak",
     "isolation",
+    "capacity",
 )
 REPORT = ROOT / ".bench/bench.json"
 

@@ -47,10 +47,17 @@ class Load:
 
 
 def run_load(
-    address: str, method: str, body: Path, *, callers: int, requests: int, token: str | None = None
+    address: str,
+    method: str,
+    body: Path,
+    *,
+    callers: int,
+    requests: int,
+    token: str | None = None,
+    content_type: str = "application/grpc",
 ) -> Load:
     """Sends `requests` unary calls over `callers` connections, one call in flight each; all must be answered."""
-    headers = ["content-type: application/grpc", "te: trailers"]
+    headers = [f"content-type: {content_type}", "te: trailers"]
     if token is not None:
         headers.append(f"authorization: Bearer {token}")
     command = ["h2load", "-t", "1", "-c", str(callers), "-m", "1", "-n", str(requests), "-d", str(body)]
