@@ -132,6 +132,9 @@ export class Mesh {
     this.client = new grpc.Client(target, credentials, {
       'grpc.service_config': SERVICE_CONFIG,
       'grpc.service_config_disable_resolution': 1,
+      // A request that is larger is not kept, and so not sent twice; by default that were 1 MiB, and 16 MiB of all calls together.
+      'grpc.per_rpc_retry_buffer_size': MAX_MESSAGE_BYTES,
+      'grpc.retry_buffer_size': 4 * MAX_MESSAGE_BYTES,
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       'grpc.keepalive_time_ms': 120_000,
       'grpc.keepalive_timeout_ms': 20_000,

@@ -1,4 +1,4 @@
-"""A mesh in this process, and clients of it."""
+"""A mesh in this process, tensors included, and clients of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from sensorium import AsyncClient, Client
+from sensorium.oip.v2.inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
+from tests.clients.inference_in_process import Inference
 from tests.clients.mesh_in_process import Seen, start
 
 
@@ -17,7 +19,9 @@ def seen() -> Seen:
 
 @pytest.fixture
 def address(seen: Seen) -> Iterator[str]:
-    server, address = start(seen)
+    server, address = start(
+        seen, register=lambda server: add_GRPCInferenceServiceServicer_to_server(Inference(seen), server)
+    )
     yield address
     seen.cancelled.set()
     server.stop(None).wait(10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 
@@ -275,9 +276,12 @@ class Mesh(mesh_service_pb2_grpc.MeshServiceServicer):
 
 
 def start(
-    seen: Seen, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+    seen: Seen,
+    address: str = "127.0.0.1:0",
+    credentials: grpc.ServerCredentials | None = None,
+    register: Callable[[grpc.Server], None] | None = None,
 ) -> tuple[grpc.Server, str]:
-    """Starts all services at `address`; returns the server and where it listens."""
+    """Starts all typed services at `address`, and what `register` adds; returns the server and where it listens."""
     server = grpc.server(
         futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", 32 << 20)]
     )
@@ -285,6 +289,8 @@ def start(
     nlp_service_pb2_grpc.add_NlpServiceServicer_to_server(Nlp(seen), server)
     speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(Speech(seen), server)
     mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(Mesh(seen), server)
+    if register is not None:
+        register(server)
     port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     return server, re.sub(":0$", f":{port}", address)

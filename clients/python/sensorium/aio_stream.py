@@ -16,6 +16,9 @@ from sensorium.stream import ended_early
 
 T = TypeVar("T")
 
+# The status that grpc.aio makes up where a message could not be written, in the place of the mesh's own.
+_NOT_WRITTEN = "Internal error from Core"
+
 
 class _End:
     """No more inputs come."""
@@ -83,6 +86,9 @@ async def stream_messages(
     # In the order of the inputs: a result that took no message, or None where the next reply is to be read.
     answers: asyncio.Queue[Settled | _End | _Ended | None] = asyncio.Queue()
     call = open_call()
+    # What grpc.aio says of a call into which it could not write is not what the mesh said of it. Until the first reply is
+    # there, which tells that the mesh takes this stream, nothing else is written.
+    taken = asyncio.Event()
     # Inputs may be long in coming; nobody should wait for them when the call is over.
     call.add_done_callback(lambda _: answers.put_nowait(_Ended()))
 
@@ -98,6 +104,7 @@ async def stream_messages(
                         # Before it is sent: the reply may be there before the write is said to be done.
                         answers.put_nowait(None)
                         await call.write(message)
+                        await taken.wait()
                     await slots.acquire()
         finally:
             answers.put_nowait(_End())
@@ -106,7 +113,10 @@ async def stream_messages(
         try:
             reply = await call.read()
         except grpc.aio.AioRpcError as error:
+            if error.details() == _NOT_WRITTEN:
+                raise ended_early() from error
             raise describe(error) from error
+        taken.set()
         if reply is grpc.aio.EOF:  # type: ignore[attr-defined]
             raise ended_early()
         return parse(reply)

@@ -69,7 +69,8 @@ def make_request(
         try:
             tensor = read_tensor(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"inputs[{name!r}]: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"inputs[{name!r}]: {error}") from error
         request.inputs.add(name=name, datatype=tensor.datatype, shape=tensor.shape)
         request.raw_input_contents.append(tensor.content)
     for name in outputs or ():
