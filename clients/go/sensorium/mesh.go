@@ -78,7 +78,7 @@ func Connect(opts ...Option) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	security := grpc.WithInsecure()
+	security := plaintext()
 	if secure {
 		security = grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(o.roots, ""))
 	}
