@@ -50,7 +50,8 @@ async def wait_ready(
     A gateway that takes tokens of other issuers only, and got none of them, counts as ready when it says so.
     """
     ends_s = time.monotonic() + timeout_s
-    async with AsyncClient(address, token=token, timeout_s=_CALL_TIMEOUT_S) as client:
+    # It asks again anyway, and sooner.
+    async with AsyncClient(address, token=token, timeout_s=_CALL_TIMEOUT_S, retries=False) as client:
         while True:
             try:
                 found = judge(await client.list_replicas(), await client.list_models(), services)

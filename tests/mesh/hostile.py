@@ -92,7 +92,7 @@ async def calling(mesh: RunningMesh) -> AsyncIterator[Caller]:
     """A caller; meanwhile another calls the speech service without a pause, and loses nothing."""
     async with (
         grpc.aio.insecure_channel(mesh.address) as channel,
-        AsyncClient(mesh.address, token=mesh.token) as client,
+        AsyncClient(mesh.address, token=mesh.token, retries=False) as client,
     ):
         caller = Caller(mesh, channel, client)
         losses, stopped = Losses(), asyncio.Event()

@@ -65,7 +65,7 @@ class Callers:
 @contextlib.asynccontextmanager
 async def calling(mesh: RunningMesh) -> AsyncIterator[Callers]:
     """Callers at work."""
-    async with AsyncClient(mesh.address, token=mesh.token, timeout_s=20) as client:
+    async with AsyncClient(mesh.address, token=mesh.token, timeout_s=20, retries=False) as client:
         callers = Callers(client)
         tasks = [asyncio.create_task(callers.keep_calling()) for _ in range(CALLERS)]
         try:
