@@ -15,7 +15,7 @@ CONTRACT := tests/contract
 BUF := $(CONTRACT)/node_modules/.bin/buf
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo models data test training test-training lint protos protos-check protos-release bench chaos quality test-clients node-client check-deploy clean \
+.PHONY: help up demo models data test test-observability training test-training lint protos protos-check protos-release bench chaos quality test-clients node-client check-deploy clean \
   train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds voices
 
 help: ## list the targets
@@ -107,6 +107,9 @@ test-clients: .venv/.dev models ## the round of every client language against a 
 
 check-deploy: .venv/.dev .venv-deploy/.stamp ## lint images, compose file and manifests with the tools that others read them with
 	$(BIN)/pytest --timeout 600 tests/deploy/checked $(ARGS)
+
+test-observability: .venv/.dev models ## ask a live mesh by a real Prometheus for every panel and alert (needs Debian's package `prometheus`)
+	$(BIN)/pytest tests/observability tests/observability/check_prometheus.py $(ARGS)
 
 clean: ## remove the environments (models and tokens stay in the state folder)
 	rm -rf .venv .venv-* clients/node/node_modules clients/*/build $(CONTRACT)/node_modules

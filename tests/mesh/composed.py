@@ -119,6 +119,7 @@ async def composed(state: Path, services: Sequence[str]) -> AsyncIterator[Compos
             "SENSORIUM_STATE_DIR": str(state),
             "SENSORIUM_GATEWAY_LISTEN": "127.0.0.1:0",
             "SENSORIUM_GATEWAY_ADMIN_PORT": "0",
+            "SENSORIUM_GATEWAY_METRICS": "127.0.0.1:0",
             "SENSORIUM_GATEWAY_DNS_SERVER": names.address,
         }
         for service in services:

@@ -9,13 +9,22 @@ import grpc
 import pytest
 
 from tests.mesh.running import RunningMesh, make_state, running_mesh
+from tests.observability.target import Target, make_environ, make_targets
 
 
 @pytest.fixture(scope="session")
-def mesh(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[RunningMesh]:
+def targets() -> list[Target]:
+    """Where the processes of `mesh` tell their metrics."""
+    return make_targets()
+
+
+@pytest.fixture(scope="session")
+def mesh(
+    tmp_path_factory: pytest.TempPathFactory, models_dir: Path, targets: list[Target]
+) -> Iterator[RunningMesh]:
     """Gateway and one replica of each service, with all pulled models."""
     state = make_state(tmp_path_factory.mktemp("mesh") / "state", models_dir)
-    with running_mesh(state) as running:
+    with running_mesh(state, environ=make_environ(targets)) as running:
         yield running
 
 

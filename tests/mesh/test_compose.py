@@ -45,7 +45,34 @@ def test_only_the_gateway_can_be_reached_from_outside() -> None:
     assert [
         name for name, one in document["services"].items() if "outside" in (one.get("networks") or ())
     ] == ["gateway"]
-    assert [name for name, one in document["services"].items() if one.get("ports")] == ["gateway"]
+    published = {name: one["ports"] for name, one in document["services"].items() if one.get("ports")}
+    assert sorted(published) == ["gateway", "grafana"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_who_looks_at_dashboards_reaches_no_replica() -> None:
+    document = read_compose()
+    assert not {"inside", "outside"} & set(document["services"]["grafana"]["networks"])
+    assert document["networks"]["watching"]["internal"] is True
+    optional = [
+        name for name, one in document["services"].items() if one.get("profiles") == ["observability"]
+    ]
+    assert sorted(optional) == ["grafana", "prometheus", "tempo"]
+
+
+def test_prometheus_asks_where_everybody_answers() -> None:
+    document = read_compose()
+    folder = COMPOSE.parent
+    asked = yaml.safe_load((folder / document["configs"]["prometheus"]["file"]).read_text())["scrape_configs"]
+    mesh = read_mesh(folder / document["configs"]["mesh"]["file"]).mesh
+    dns = {one["job_name"]: one["dns_sd_configs"][0] for one in asked}
+    assert mesh.metrics == f"0.0.0.0:{dns['gateway']['port']}" == f"0.0.0.0:{dns['gateway-control']['port']}"
+    assert dns["replicas"]["names"] == [service.name for service in mesh.services]
+    dockerfile = (ROOT / "deploy" / "docker" / "service-cpu.Dockerfile").read_text()
+    for name in dns["replicas"]["names"]:
+        assert (
+            f"SENSORIUM_{name.upper()}_RPC__METRICS_ADDRESS=0.0.0.0:{dns['replicas']['port']}" in dockerfile
+        )
 
 
 def test_the_private_key_is_where_tokens_are_made_and_nowhere_else() -> None:
