@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from gateway.config import read_mesh
+from gateway.discovery.dns import REFRESH_S
+from gateway.settings import GatewaySettings
 from shared.rpc.settings import RpcSettings
 
 ROOT = Path(__file__).parents[2]
@@ -83,12 +85,67 @@ def test_images_are_ours_and_of_this_version(spec: dict[str, Any]) -> None:
         assert tag == CATALOG if name == "sensorium/models" else tag.split("-")[0] == VERSION
 
 
-def test_a_drain_fits_into_the_time_a_pod_has_to_end() -> None:
-    for _, spec in pod_specs():
-        if (grace_s := spec.get("terminationGracePeriodSeconds")) is not None:
-            (container,) = spec["containers"]
-            sleep_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-            assert grace_s >= RpcSettings().drain_timeout_s + sleep_s + 10
+# What a process needs to end, after the calls in flight have had their time.
+CLOSING_S = 5.0
+DRAINS_S = {
+    "gateway": GatewaySettings().drain_timeout_s,
+    "replica": RpcSettings().drain_notice_s + RpcSettings().drain_timeout_s,
+}
+
+
+def deployments() -> dict[str, dict[str, Any]]:
+    """Of the base, by what they are: `gateway`, `replica`."""
+    return {
+        document["metadata"]["labels"]["app.kubernetes.io/component"]: document["spec"]
+        for folder in ("gateway", "replicas")
+        for document in read_all(KUBERNETES / "base" / folder / "deployment.yaml")
+    }
+
+
+@pytest.mark.parametrize("component", sorted(DRAINS_S))
+def test_a_drain_fits_into_the_time_a_pod_has_to_end(component: str) -> None:
+    spec = deployments()[component]["template"]["spec"]
+    (container,) = spec["containers"]
+    before_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert spec["terminationGracePeriodSeconds"] >= before_s + DRAINS_S[component] + CLOSING_S
+    # The cluster's proxies go on sending to a gateway until they have heard; replicas tell the gateways themselves.
+    assert (before_s >= 5) is (component == "gateway")
+
+
+def test_a_drain_fits_into_the_time_a_container_has_to_end() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["services"]
+    for name in ("gateway", *SERVICES):
+        grace = re.fullmatch(r"(\d+)s", services[name]["stop_grace_period"])
+        assert grace
+        assert int(grace[1]) >= DRAINS_S.get(name, DRAINS_S["replica"]) + CLOSING_S
+
+
+@pytest.mark.parametrize("component", sorted(DRAINS_S))
+def test_a_rollout_takes_none_away_before_the_next_one_is_in_rotation(component: str) -> None:
+    spec = deployments()[component]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    # Found by name, asked for its health, and told to Envoy.
+    checks = read_mesh(KUBERNETES / "base" / "gateway" / "mesh.yaml").mesh.health_checks
+    assert spec["minReadySeconds"] >= REFRESH_S + checks.interval_s + 1
+    (container,) = spec["template"]["spec"]["containers"]
+    startup = container["startupProbe"]
+    # Envoy's start; or models that are loaded and proven, on a busy node.
+    needed_s = GatewaySettings().start_timeout_s if component == "gateway" else 60
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= needed_s
+    ready, alive = container["readinessProbe"], container["livenessProbe"]
+    assert (
+        ready["periodSeconds"] * ready["failureThreshold"]
+        < alive["periodSeconds"] * alive["failureThreshold"]
+    ), "it is taken out of rotation before it is restarted"
+
+
+def test_an_eviction_takes_one_of_several() -> None:
+    for folder, spec in (("gateway", deployments()["gateway"]), ("replicas", deployments()["replica"])):
+        (budget,) = read_all(KUBERNETES / "base" / folder / "disruption.yaml")
+        (autoscaler,) = read_all(KUBERNETES / "base" / folder / "autoscaler.yaml")
+        assert budget["spec"]["maxUnavailable"] < autoscaler["spec"]["minReplicas"]
+        assert budget["spec"]["selector"] == spec["selector"]
+        assert "replicas" not in spec, "a number there would undo the autoscaler's at every apply"
 
 
 def test_the_gateway_looks_for_the_services_that_there_are() -> None:

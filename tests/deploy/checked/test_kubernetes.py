@@ -12,7 +12,7 @@ from tests.deploy.checked.conftest import run
 # The newest three that kubernetes-validate has the schemas of.
 MINORS = ("1.35", "1.36", "1.37")
 # Kinds that operators add: their schemas are not Kubernetes'.
-FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
+FOREIGN = {"Gateway", "HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
 # Policies that do not hold, and why not.
 EXPLAINED = {
     "CKV_K8S_43": "images are named by tag: digests are your registry's, and belong into your overlay's `images`",
