@@ -33,7 +33,7 @@ models: .venv/.serve ## fetch the pinned weights and make the artifacts (nothing
 data: .venv/.serve ## fetch the pinned data sets that models are trained on (ARGS="vader mnist" for some)
 	@$(BIN)/sensorium data pull $(ARGS)
 
-test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp clients/node/node_modules/.stamp $(CONTRACT)/node_modules/.stamp models ## everything that must hold (no torch needed)
+test: .venv/.dev .venv-tritonclient/.stamp .venv-protos/.stamp node-client $(CONTRACT)/node_modules/.stamp models ## everything that must hold (no torch needed)
 	$(BIN)/pytest $(ARGS)
 
 training: .venv-training/.stamp ## make the environment of the training scripts, .venv-training (torch)
