@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import subprocess
 import threading
 import time
@@ -165,4 +166,12 @@ def test_promtool_finds_nothing_wrong() -> None:
     done = subprocess.run(
         [find("promtool"), "check", "rules", str(ALERTS)], capture_output=True, text=True, timeout=60
     )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    for file in (ALERTS, Path(__file__).with_name("alerts_test.yaml")):
+        shutil.copy(file, tmp_path)
+    command = [find("promtool"), "test", "rules", "alerts_test.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + done.stdout
