@@ -85,6 +85,32 @@ def keys(
 
 
 @app.command()
+def rotate(state_dir: StateDir = None) -> None:
+    """Sign from now on with a new key. Tokens made before stay good: the public keys of both are given out.
+
+    Gateways read public keys when they start: give them `sensorium token keys` and restart them before the new key's tokens
+    are used. When all tokens made before have been replaced: `sensorium token retire`.
+    """
+    from cli.up.token_file import keys_folder
+    from gateway.identity import key
+
+    made = key.rotate(keys_folder(state_folder(state_dir)))
+    print(made.kid)
+
+
+@app.command()
+def retire(state_dir: StateDir = None) -> None:
+    """Take back all public keys but that of today's signing key; prints how many. Tokens of the others are then refused.
+
+    It is so once gateways have the new `sensorium token keys` and were restarted.
+    """
+    from cli.up.token_file import keys_folder
+    from gateway.identity import key
+
+    print(key.retire(keys_folder(state_folder(state_dir))))
+
+
+@app.command()
 def inspect(
     token: Annotated[
         str | None,

@@ -45,9 +45,34 @@ def load_or_create(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
     key = load(folder, made_by=made_by)
     public = folder / PUBLIC_NAME
     if not public.exists():
-        document = {"keys": [{**key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}
-        _publish(public, json.dumps(document, indent=1).encode(), mode=0o644, replace=True)
+        _publish_set(public, [_describe(key)])
     return key
+
+
+def rotate(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
+    """Make a new signing key in `folder`. The public halves of those before stay in the set: tokens they signed stay good.
+
+    Raises KeyFileError if there is no usable key yet, or no public set.
+    """
+    load(folder, made_by=made_by)
+    before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
+    made = ECKey.generate_key("P-256", auto_kid=True)
+    # In this order: whoever copies the set between the two has a key more than is used, never one less.
+    _publish_set(folder / PUBLIC_NAME, [_describe(made), *before])
+    _publish(folder / PRIVATE_NAME, made.as_pem(private=True), mode=0o600, replace=True)
+    return made
+
+
+def retire(folder: Path, *, made_by: str = _MADE_BY) -> int:
+    """Take every public key but the signing key's own out of the set of `folder`; how many went. Tokens that were signed by
+    them are refused by every gateway that has the new set.
+
+    Raises KeyFileError as `rotate`.
+    """
+    key = load(folder, made_by=made_by)
+    before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
+    _publish_set(folder / PUBLIC_NAME, [_describe(key)])
+    return sum(entry.get("kid") != key.kid for entry in before)
 
 
 def load(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
@@ -99,6 +124,15 @@ def read_public_set(path: Path) -> str:
 def read_public_keys(path: Path) -> KeySet:
     """The public key set at `path`, for `token.inspect`. Raises KeyFileError."""
     return KeySet.import_key_set(json.loads(read_public_set(path)))
+
+
+def _describe(key: ECKey) -> dict[str, object]:
+    """The public half, as a set lists it."""
+    return {**key.as_dict(private=False), "alg": "ES256", "use": "sig"}
+
+
+def _publish_set(path: Path, keys: list[dict[str, object]]) -> None:
+    _publish(path, json.dumps({"keys": keys}, indent=1).encode(), mode=0o644, replace=True)
 
 
 def _publish(path: Path, content: bytes, *, mode: int, replace: bool) -> None:

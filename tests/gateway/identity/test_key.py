@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 from joserfc.jwk import ECKey, OctKey
 
-from gateway.identity.key import KeyFileError, load, load_or_create, read_public_keys, read_public_set
+from gateway.identity.key import (
+    KeyFileError,
+    load,
+    load_or_create,
+    read_public_keys,
+    read_public_set,
+    retire,
+    rotate,
+)
+from gateway.identity.token import inspect, mint
 
 
 def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
@@ -26,6 +35,30 @@ def test_processes_that_start_together_get_the_same_key(tmp_path: Path) -> None:
         kids = {key.kid for key in pool.map(lambda _: load_or_create(tmp_path), range(8))}
     assert len(kids) == 1
     assert read_public_keys(tmp_path / "jwks.json").keys[0].kid in kids
+
+
+def test_a_rotated_key_signs_and_those_before_stay_good_until_they_retire(tmp_path: Path) -> None:
+    claims = {"scopes": ["mesh"], "lifetime_s": 60.0}
+    load_or_create(tmp_path)
+    tokens = [mint(load(tmp_path), subject="0", **claims)]  # type: ignore[arg-type]
+    for number in (1, 2):
+        made = rotate(tmp_path)
+        assert load(tmp_path).kid == made.kid
+        tokens.append(mint(load(tmp_path), subject=str(number), **claims))  # type: ignore[arg-type]
+    assert '"d"' not in (tmp_path / "jwks.json").read_text()
+    assert stat.S_IMODE((tmp_path / "signing.pem").stat().st_mode) == 0o600
+    keys = read_public_keys(tmp_path / "jwks.json")
+    assert [inspect(token, keys).accepted for token in tokens] == [True, True, True]
+    assert retire(tmp_path) == 2
+    keys = read_public_keys(tmp_path / "jwks.json")
+    assert [inspect(token, keys).accepted for token in tokens] == [False, False, True]
+    assert retire(tmp_path) == 0
+
+
+def test_there_is_nothing_to_rotate_before_there_is_a_key(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="sensorium token create"):
+        rotate(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_key_says_what_to_do(tmp_path: Path) -> None:
