@@ -109,7 +109,7 @@ check-deploy: .venv/.dev .venv-deploy/.stamp ## lint images, compose file and ma
 	$(BIN)/pytest --timeout 600 tests/deploy/checked $(ARGS)
 
 test-observability: .venv/.dev models ## ask a live mesh by a real Prometheus for every panel and alert (needs Debian's package `prometheus`)
-	$(BIN)/pytest tests/observability tests/observability/check_prometheus.py $(ARGS)
+	$(BIN)/pytest tests/observability/check_prometheus.py $(ARGS)
 
 clean: ## remove the environments (models and tokens stay in the state folder)
 	rm -rf .venv .venv-* clients/node/node_modules clients/*/build $(CONTRACT)/node_modules

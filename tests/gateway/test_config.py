@@ -43,6 +43,7 @@ def test_the_shipped_file_is_right() -> None:
         ("listen: 8080\n", "1: listen: expected a valid string, got 8080"),
         ("listen: nowhere\n", "1: listen: expected"),
         ("\nlisten: unix:/tmp/x\n", "2: listen: expected host:port, got a Unix socket"),
+        ("metrics: unix:/tmp/x\n", "1: metrics: expected host:port, got a Unix socket"),
         (
             "auth:\n  issuer: a\n  isuer: b\n",
             "3: auth.isuer: unknown key; those that exist: audience, clock_skew_s",
