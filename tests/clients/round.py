@@ -102,6 +102,11 @@ def show(rows: Sequence[Row]) -> None:
         table.add_row(name, *("" if row is None else _MARKS.get(row.holds, "–") for row in cells))  # type: ignore[arg-type]
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    for row in rows:
+        if row.name.endswith("/photo") and row.value is not None:
+            console.print(
+                f"{row.name.split('/')[0]}: {row.how.partition(';')[0]}", markup=False, highlight=False
+            )
     # What keeps a whole language from being asked is said once.
     reasons: dict[str, list[str]] = {}
     for row in rows:
