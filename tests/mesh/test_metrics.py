@@ -1,4 +1,4 @@
-"""Every metric that a dashboard, an alert or an autoscaler asks for is told by a live mesh."""
+"""Every metric that a dashboard, an alert, an autoscaler or a runbook names is told by a live mesh."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.mesh.running import RunningMesh
-from tests.observability.expression import PROMETHEUS_OWN, Expression, read_all
+from tests.observability.expression import PROMETHEUS_OWN, Expression, read_all, read_runbooks
 from tests.observability.target import Target
 from tests.support.exposition import parse
 
@@ -24,7 +24,7 @@ def told(mesh: RunningMesh, targets: list[Target]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("expression", read_all(), ids=lambda one: one.place)
+@pytest.mark.parametrize("expression", [*read_all(), *read_runbooks()], ids=lambda one: one.place)
 def test_its_metrics_exist(expression: Expression, told: set[str]) -> None:
     assert expression.metrics
     assert expression.metrics <= told | PROMETHEUS_OWN, expression.text

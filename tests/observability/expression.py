@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "deploy" / "observability" / "dashboards"
 ALERTS = ROOT / "deploy" / "observability" / "alerts.yaml"
+RUNBOOKS = ROOT / "deploy" / "runbooks.md"
 SCALERS = ROOT / "deploy" / "kubernetes" / "components" / "queue-autoscaling" / "scalers.yaml"
 # What Grafana would put in, for a Prometheus that asks every second.
 _VARIABLES = {"$__rate_interval": "10s", "$namespace": ".*"}
@@ -72,6 +73,12 @@ def read_scalers() -> Iterator[Expression]:
         for trigger in scaler["spec"]["triggers"]:
             if trigger["type"] == "prometheus":
                 yield Expression(f"{scaler['metadata']['name']} scales", trigger["metadata"]["query"])
+
+
+def read_runbooks() -> Iterator[Expression]:
+    """The metrics that runbooks name, each as an expression."""
+    for name in sorted(set(re.findall(r"\b(?:sensorium|envoy|process)_\w+", RUNBOOKS.read_text()))):
+        yield Expression(f"runbooks: {name}", name)
 
 
 def read_all() -> list[Expression]:

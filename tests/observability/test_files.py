@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from tests.observability.expression import ALERTS, DASHBOARDS, ROOT, Expression, read_all, read_scalers
+from tests.observability.expression import RUNBOOKS as RUNBOOKS_FILE
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose" / "observability"
 MONITORING = DEPLOY / "kubernetes" / "components" / "monitoring"
-RUNBOOKS = (DEPLOY / "runbooks.md").read_text()
+RUNBOOKS = RUNBOOKS_FILE.read_text()
 
 
 def rules() -> list[dict[str, Any]]:
@@ -51,6 +52,24 @@ def test_the_alerts_of_a_runbook_exist() -> None:
     named = set(re.findall(r"^Alerts?: (.*)\.$", RUNBOOKS, re.M))
     found = {alert.strip(" `") for line in named for alert in line.split(",")}
     assert found == {rule["alert"] for rule in rules()}
+
+
+def test_log_lines_of_runbooks_are_written_by_somebody() -> None:
+    sources = "\n".join(
+        path.read_text() for folder in ("gateway", "shared", "cli") for path in (ROOT / folder).rglob("*.py")
+    )
+    events = set(re.findall(r'"([A-Za-z][^"\n]* [^"\n]*)"', sources))
+    # Of the system, and of Envoy.
+    others = {
+        "No space left on device",
+        "Too many open files",
+        "OTLP HTTP exporter received a non-success status code",
+    }
+    phrases = set(re.findall(r"`([A-Za-z][\w';,-]*(?: [\w';,-]+)+)`", RUNBOOKS)) - others
+    commands = ("mesh ", "sensorium ", "kubectl ", "du ", "df ", "ss ", "ulimit ")
+    named = {phrase for phrase in phrases if not phrase.startswith(commands)}
+    assert len(named) > 20
+    assert not {phrase for phrase in named if not any(phrase in event for event in events)}
 
 
 def test_dashboards_are_told_apart() -> None:
