@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from tests.clients.mesh_in_process import Seen
 from tests.support.waiting import take, within
 
 WAIT_S = 20
+
+
+def arrived(seen: Seen, count: int) -> bool:
+    """Waits until so many requests have arrived."""
+    ends_s = time.monotonic() + WAIT_S
+    while len(seen.requests) < count and time.monotonic() < ends_s:
+        threading.Event().wait(0.005)
+    return len(seen.requests) >= count
 
 
 def test_results_come_in_the_order_of_the_inputs(client: Client, seen: Seen) -> None:
@@ -124,6 +133,7 @@ def test_an_input_of_another_type_is_raised(client: Client) -> None:
 def test_closing_cancels_what_is_under_way(client: Client, seen: Seen) -> None:
     results = client.stream(client.embed_text, iter(["a", "WAIT"]))
     next(results)
+    assert arrived(seen, 2)
     results.close()
     assert seen.cancelled.wait(WAIT_S)
 
@@ -218,5 +228,6 @@ async def test_closing_an_async_stream_cancels_what_is_under_way(
 ) -> None:
     results = async_client.stream(async_client.embed_text, ["a", "WAIT"])
     await take(results)
+    assert await within(asyncio.to_thread(arrived, seen, 2), WAIT_S)
     await within(results.aclose())
     assert await within(asyncio.to_thread(seen.cancelled.wait, WAIT_S), WAIT_S)

@@ -126,7 +126,9 @@ class _Ending:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.window.end(None if isinstance(error, GeneratorExit) else error)
+        # gRPC drops what it does not need any more when the call is over: that is no end of the inputs.
+        if not isinstance(error, GeneratorExit):
+            self.window.end(error)
         return True
 
 
