@@ -149,6 +149,7 @@ class Plane:
             self._view,
             find_unknown=lambda: names.unknown if names is not None else (),
             count_starts=lambda: envoy.starts,
+            is_stuck=lambda: self._publisher.stuck,
         )
 
     def _ports(self, record: Record | None) -> Ports:

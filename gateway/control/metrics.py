@@ -25,13 +25,20 @@ _REQUEST_TIMEOUT_S = 60.0
 class MeshMetrics(Collector):
     """The mesh as its gateway sees it. Used on the event loop only.
 
-    find_unknown: services whose name cannot be looked up. count_starts: how often Envoy was started.
+    find_unknown: services whose name cannot be looked up. count_starts: how often Envoy was started. is_stuck: whether what
+    changed cannot be written for it.
     """
 
     def __init__(
-        self, view: View, *, find_unknown: Callable[[], Collection[str]], count_starts: Callable[[], int]
+        self,
+        view: View,
+        *,
+        find_unknown: Callable[[], Collection[str]],
+        count_starts: Callable[[], int],
+        is_stuck: Callable[[], bool],
     ) -> None:
-        self._view, self._find_unknown, self._count_starts = view, find_unknown, count_starts
+        self._view, self._find_unknown = view, find_unknown
+        self._count_starts, self._is_stuck = count_starts, is_stuck
 
     def collect(self) -> Iterator[Metric]:
         """Called at every scrape."""
@@ -60,6 +67,11 @@ class MeshMetrics(Collector):
             "sensorium_gateway_envoy_starts",
             "Starts of the data plane by this control plane; 0: it took a running one over.",
             value=self._count_starts(),
+        )
+        yield GaugeMetricFamily(
+            "sensorium_gateway_files_stuck",
+            "1 while what changed cannot be written for the data plane.",
+            value=self._is_stuck(),
         )
 
     def _count_replicas(self) -> Iterator[Metric]:

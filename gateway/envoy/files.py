@@ -18,6 +18,8 @@ from shared.telemetry.logging import get_logger
 COALESCE_S = 0.1
 # Between looks at whether Envoy took what was written.
 REPORT_S = 5.0
+# Between tries to write what could not be written, most likely because the disk is full.
+RETRY_S = 1.0
 
 
 async def report_rejections(admin: Admin, every_s: float = REPORT_S) -> None:
@@ -41,10 +43,11 @@ class Publisher:
     """Writes resources, each kind into a file of its own, when they differ from what lies there.
 
     versions: that of each file, a digest of what is in it, as Envoy will report it. replicas: what they were made of.
-    published: set when something is; there is another one by then.
+    published: set when something is; there is another one by then. stuck: what changed could not be written yet.
     """
 
     def __init__(self) -> None:
+        self.stuck = False
         self.versions: dict[Path, str] = {}
         self.replicas: tuple[Replica, ...] = ()
         self.published = asyncio.Event()
@@ -75,6 +78,18 @@ class Publisher:
         """Publishes at every change, until cancelled; what changes while it pauses is published after the pause."""
         log = get_logger("envoy")
         async for replicas in changes:
-            if written := self.publish(render(replicas), replicas):
+            while True:
+                try:
+                    written = self.publish(render(replicas), replicas)
+                    break
+                except OSError as error:
+                    if not self.stuck:
+                        log.error("files cannot be written, the old ones serve on", reason=str(error))
+                    self.stuck = True
+                await asyncio.sleep(RETRY_S)
+            if self.stuck:
+                self.stuck = False
+                log.info("files can be written again")
+            if written:
                 log.debug("published", files=[path.name for path in written])
                 await asyncio.sleep(coalesce_s)

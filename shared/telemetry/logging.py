@@ -7,10 +7,11 @@ leaves is rendered by `shared.telemetry.request_log`, which keeps to the same ke
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from pydantic import Field
@@ -46,7 +47,7 @@ def configure(
 
     calls_per_s: as in LogSettings; None = a line for every call.
     """
-    stream = sys.stderr if stream is None else stream
+    stream = cast(TextIO, _Stream(sys.stderr if stream is None else stream))
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         _add_correlation,
@@ -98,6 +99,24 @@ def set_level(level: str) -> None:
 def get_logger(room: str) -> Any:
     """The logger of one room, e.g. `rpc`. Its methods take an event (a constant text) and keyword values."""
     return structlog.get_logger(room=room)
+
+
+class _Stream:
+    """A stream whose disk may be full, or whose reader gone: a line that is lost must not take the process along."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.isatty = stream.isatty
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,23 @@ def test_models_are_taken_out_of_every_request_that_names_one(contract: Contract
     # What has a `name` of something else, or is not for one replica.
     for name in ("RepositoryIndex", "RepositoryModelLoad", "SystemSharedMemoryRegister", "LogSettings"):
         assert f"{inference}.{name}" not in methods
+
+
+async def test_what_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
+    publisher, place = Publisher(), tmp_path / "folder"
+
+    async def changes() -> AsyncIterator[tuple[Replica, ...]]:
+        yield ()
+
+    following = asyncio.create_task(publisher.follow(changes(), lambda _: {place / "a.json": {"x": 1}}))
+    async with asyncio.timeout(20):
+        while not publisher.stuck:
+            await asyncio.sleep(0.01)
+        assert not following.done()
+        place.mkdir()
+        await following
+    assert not publisher.stuck
+    assert (place / "a.json").exists()
 
 
 def test_only_what_changed_is_written_and_in_order(tmp_path: Path) -> None:

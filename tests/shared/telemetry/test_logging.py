@@ -160,3 +160,19 @@ def test_good_and_quick_calls_have_so_many_lines_a_second(
         ("failed", 1),
         ("next", None),
     ]
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_no_reason_to_end(out: io.StringIO) -> None:
+    logging.configure("info", stream=_FullDisk())
+    logging.get_logger("room").error("lost")
+    standard.getLogger("foreign").error("lost")
+    RequestLog("a.v1.Service", "Say").write("OK", 0.1, Correlation("r-1"))
+    request_log.flush()
+    logging.configure("info", stream=out)
+    logging.get_logger("room").info("found")
+    assert [line["event"] for line in read(out)] == ["found"]
