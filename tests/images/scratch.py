@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.images.bill import hold_bill
+
 ROOT = Path(__file__).parents[2]
 _PASSIVE = {"LABEL", "EXPOSE", "VOLUME", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
@@ -182,7 +184,7 @@ class Build:
             raise SystemExit(f"line {step.line}: RUN ended with {done.returncode}")
 
     def _copy(self, stage: Stage, step: Step) -> None:
-        words = shlex.split(step.text)
+        words = shlex.split(stage.expand(step.text))
         source = self._context
         if words[0].startswith("--from="):
             source = self._stages[words.pop(0).removeprefix("--from=")].root
@@ -285,7 +287,12 @@ def main() -> None:
         )
         stage = build.run(steps, arguments, given.target)
         size = measure(stage.root)
-        print(json.dumps({"file": given.dockerfile.name, "bytes": size, "user": stage.user, **stage.said}))
+        bill = hold_bill(stage.root, stage.folder)
+        print(
+            json.dumps(
+                {"file": given.dockerfile.name, "bytes": size, "user": stage.user, "bill": bill, **stage.said}
+            )
+        )
         if given.out:
             shutil.rmtree(given.out, ignore_errors=True)
             stage.root.rename(given.out)
