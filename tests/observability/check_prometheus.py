@@ -36,9 +36,11 @@ _ENVIRON = {
 }
 # What a mesh that is under such traffic and has lost nothing must not be told of.
 _SILENT = {
-    "GatewayDown", "GatewayAbsent", "ControlPlaneDown", "EnvoyRestarted", "GatewayOverloaded", "ConfigurationRejected",
-    "GatewayCannotWrite", "NameUnknown", "NoReplicaReady", "ReplicaUnreachable", "ReplicaRestarted", "ReplicaNotMeasured", "ReplicasEjected",
-    "DescriptorsRunningOut", "ModelQuarantined", "ModelVersionRefused", "TracesDropped", "RetryBudgetSpent",
+    "GatewayDown", "GatewayAbsent", "ControlPlaneDown", "EnvoyRestarted", "GatewayOverloaded",
+    "ConfigurationRejected", "GatewayCannotWrite", "NameUnknown", "NoReplicaReady",
+    "ReplicaUnreachable", "ReplicaRestarted", "ReplicaNotMeasured", "ReplicasEjected",
+    "DescriptorsRunningOut", "ModelQuarantined", "ModelVersionRefused", "TracesDropped",
+    "RetryBudgetSpent",
 }  # fmt: skip
 # Conditions that hold nowhere in a mesh that is well, and what they are about.
 _WATCHED = (
