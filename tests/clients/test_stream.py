@@ -164,6 +164,8 @@ def test_a_stream_that_is_left_takes_no_more_inputs(client: Client) -> None:
 def test_what_is_no_call_with_inputs(client: Client) -> None:
     with pytest.raises(TypeError, match="expected a method of this client that takes inputs, classify_image"):
         client.stream(client.list_models, ["nlp"])
+    with Client("127.0.0.1:1", token="") as other, pytest.raises(TypeError, match="a method of this client"):
+        client.stream(other.embed_text, ["a"])
     with pytest.raises(TypeError, match="top_q"):
         client.stream(client.classify_image, [b"x"], top_q=1)
     with pytest.raises(ValueError, match="at_once: expected 1 or more, got 0"):

@@ -92,7 +92,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
 
         Iterate it within `async with contextlib.aclosing(…)` where you may leave before its end.
         """
-        asked = streamed(call, options)
+        asked = streamed(self, call, options)
 
         async def ask(given: Any) -> Any:
             plan = asked.plan(given)

@@ -105,7 +105,7 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
         and the stream goes on; what would fail them all (no token, unknown model, a mesh that is gone) is raised, and so is
         what `inputs` raises. `inputs` is read in a thread of its own. Closing the stream cancels what is under way.
         """
-        asked = streamed(call, options)
+        asked = streamed(self, call, options)
         priority: Priority = asked.priority or self._priority
 
         def start(given: Any) -> Pending:

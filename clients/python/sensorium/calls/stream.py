@@ -83,14 +83,14 @@ class StreamedCall:
         return dataclasses.replace(plan, keeps_failures=True)
 
 
-def streamed(call: Callable[..., Any], options: Mapping[str, Any]) -> StreamedCall:
-    """The call that a bound method of a client stands for.
+def streamed(client: object, call: Callable[..., Any], options: Mapping[str, Any]) -> StreamedCall:
+    """The call that a method of `client` stands for.
 
     Raises:
         TypeError: it is none that takes inputs, or does not take these options.
     """
     name = getattr(call, "__name__", "")
-    if name not in _CALLS:
+    if name not in _CALLS or getattr(call, "__self__", None) is not client:
         raise TypeError(
             f"call: expected a method of this client that takes inputs, {', '.join(_CALLS)}; got {call!r}"
         )
