@@ -93,6 +93,7 @@ def test_published_mails_are_read_and_copies_stay_together(datasets: Path) -> No
             "two plain",
         ),
         ("Subject: odd\nContent-Type: text/plain; charset=none-such\n\nstill read", "odd still read"),
+        ("Subject: n\n\nbuy\0now", "n buy now"),
         ("X-Only: headers\n\n", ""),
     ],
 )

@@ -34,7 +34,8 @@ GROUPS = {
     "spam-1": "spam",
     "spam-2": "spam",
 }
-_SPACE = re.compile(r"\s+")
+# Some spam holds U+0000, which parts words as a space does, and no caller can send.
+_SPACE = re.compile(r"[\s\0]+")
 _ALIKE = re.compile(r"[^a-z]+")
 # What mailing lists append and quote differs between copies, how they begin does not.
 _ALIKE_CHARACTERS = 300
