@@ -1,6 +1,6 @@
 """Speed, measured: every topic is a module beside this one whose `measure(rounds)` gives its rows.
 
-make bench                                all topics, 10 rounds each: an hour and three quarters
+make bench                                all topics, 10 rounds each: two hours
 make bench ARGS="--only efficientnet"     one topic (several: repeat it)
 make bench ARGS="--rounds 3"              a quick look; intervals are then wide
 """
@@ -25,6 +25,7 @@ TOPICS = (
     "soak",
     "isolation",
     "capacity",
+    "balancing",
 )
 REPORT = ROOT / ".bench/bench.json"
 

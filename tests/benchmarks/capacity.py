@@ -1,9 +1,10 @@
 """What one core answers: CPU, throughput, latency and memory of every typed rpc, and what the gateway adds.
 
 A replica of each service, all models loaded, on one core that they have for themselves; the generators on the others. Each
-round takes every call at one caller, at eight, and in an open loop of random arrivals at 70 % of what the round's eight
-callers were answered; some also at 50 and 85 %, to try the formula of `queueing`. Every second round goes backwards. The
-gateway is measured in a mesh before that. `sizing` makes the tables of deploy/sizing.md out of the rows.
+round takes every call at one caller, at eight, and in an open loop of random arrivals, as many as would keep the core busy
+for 70 % of the time if each cost what it costs alone; some also for 50 and 85 %, to try the formula of `queueing`. Every
+second round goes backwards. The gateway is measured in a mesh before that. `sizing` makes the tables of deploy/sizing.md
+out of the rows.
 
 make bench ARGS="--only capacity --rounds 6"   ten minutes where nothing else runs
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import statistics
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -39,12 +40,13 @@ CALLERS = 8
 # Seconds of each part of a round, or some calls where one takes longer.
 ALONE_S, BUSY_S, OPEN_S = 0.5, 1.0, 2.5
 # An open loop must see so many calls a round for a quantile to come of it; it lasts longer for that, within bounds.
-OPEN_CALLS, LONGEST_OPEN_S = 15, 4.0
+OPEN_CALLS, LONGEST_OPEN_S = 25, 4.0
 LOADS = (0.5, 0.7, 0.85)
 USUAL = 0.7
 # Where the formula is tried: calls of 2, 5, 10 and 40 ms; the first two batch well, the others hardly.
 TRIED = ("RecognizeCommand", "EmbedText", "ClassifyImage", "DetectFaces")
-QUANTILES = (0.5, 0.95, 0.99)
+# Quantiles, and how many calls of a round one takes.
+QUANTILES = {0.5: 10, 0.95: 20, 0.99: 100}
 _MB = 1e6
 # Ends what was sent, in a row's `how`.
 BREAK = "; sent to "
@@ -52,13 +54,14 @@ BREAK = "; sent to "
 
 @dataclass
 class Taken:
-    """What the rounds gave of one call; one entry a round, but `took_s`: of all calls by load."""
+    """What the rounds gave of one call; one entry a round."""
 
     cpu_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of the replica for one call, by callers."""
     alone_s: list[float] = field(default_factory=list)
     per_s: list[float] = field(default_factory=list)
-    took_s: dict[float, list[float]] = field(default_factory=lambda: defaultdict(list))
+    took_s: dict[float, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    """Of the calls of open loops, by load; none where too few fit."""
     refused: int = 0
 
 
@@ -107,19 +110,30 @@ class Measured:
         self.case.check(reply)
 
     def take_round(self) -> None:
-        """One caller, eight, then open loops at shares of what eight were answered."""
-        self.taken.alone_s.append(1 / self._close(1, max(2, round(ALONE_S / self._call_s))))
+        """One caller, eight, then open loops."""
+        self._ask_alone()
         per_s = self._close(CALLERS, max(CALLERS, round(BUSY_S / self._call_s)))
         self.taken.per_s.append(per_s)
+        # Alone a call costs most: at 70 % of what a core could do at that cost it is 70 % busy at most.
+        full = min(per_s, 1 / self.taken.cpu_s[1][-1])
         for load in LOADS if self.case.name in TRIED else (USUAL,):
-            rate = load * per_s
-            took_s = self.taken.took_s[load]
+            rate = load * full
             duration_s = max(OPEN_S, OPEN_CALLS / rate)
             if duration_s > LONGEST_OPEN_S:
+                self.taken.took_s[load].append([])
                 continue
             calls = self._run(duration_s, [Stream("tenant", rate, poisson=True)]).streams[0]
-            took_s += latencies_s(calls)
+            self.taken.took_s[load].append(latencies_s(calls))
             self.taken.refused += len(calls.codes) - calls.codes.count("OK")
+
+    def _ask_alone(self) -> None:
+        # By the generator of the open loops, whose own time is in their latencies as well.
+        before_s = read_clock_s(self._replica.pid)
+        calls = self._run(max(ALONE_S, 1.5 * self._call_s), [Stream("tenant", callers=1)]).streams[0]
+        spent_s = read_clock_s(self._replica.pid) - before_s
+        self.taken.cpu_s[1].append(spent_s / len(calls.codes))
+        self.taken.alone_s.append(sum(calls.took_s) / len(calls.took_s))
+        self.taken.refused += len(calls.codes) - calls.codes.count("OK")
 
     def _close(self, callers: int, requests: int) -> float:
         before_s = read_clock_s(self._replica.pid)
@@ -176,21 +190,9 @@ async def _measure(
     return {measured.case.name: measured.taken for measured in plan}, memory
 
 
-def bound_quantile(values: Sequence[float], share: float) -> tuple[float, float, float] | None:
-    """A quantile with its 95 % interval by order statistics; None where there are too few values for one."""
-    ordered, n = sorted(values), len(values)
-    spread = 1.96 * (n * share * (1 - share)) ** 0.5
-    low, high = int(n * share - spread), int(n * share + spread) + 1
-    if low < 0 or high >= n:
-        return None
-    return percentile(ordered, share), ordered[low], ordered[high]
-
-
-def predict_s(taken: Taken, load: float, share: float) -> float:
+def predict_s(alone_s: float, core_s: float, load: float, share: float) -> float:
     """What the formula says of a call's latency: alone, and the waiting at this load."""
-    service_s = 1 / statistics.median(taken.per_s)
-    waiting = predict(1, Demand(load / service_s, service_s, 0.0))
-    return statistics.median(taken.alone_s) + waiting.quantile_s(share)
+    return alone_s + predict(1, Demand(load / core_s, core_s, 0.0)).quantile_s(share)
 
 
 def make_rows(taken: Mapping[str, Taken], requests: Mapping[str, str], machine: str) -> Iterator[Row]:
@@ -203,21 +205,19 @@ def make_rows(taken: Mapping[str, Taken], requests: Mapping[str, str], machine: 
             f"capacity/{name}/alone", [1e3 * s for s in it.alone_s], "ms", f"{how}; mean of one caller"
         )
         yield judge(f"capacity/{name}/throughput", it.per_s, "calls/s", f"{how}; {CALLERS} callers")
-        for load, took_s in it.took_s.items():
-            said = f"{how}; open loop, random arrivals, {load:.0%} of throughput, {len(took_s)} calls"
-            for share in QUANTILES:
+        for load, rounds_s in it.took_s.items():
+            said = f"{how}; open loop, random arrivals, core {load:.0%} busy at most, {sum(map(len, rounds_s))} calls"
+            for share, fewest in QUANTILES.items():
                 row = f"capacity/{name}/p{share * 100:.0f}_at_{load:g}"
-                bounds = bound_quantile(took_s, share)
-                if bounds is None:
+                if min(map(len, rounds_s)) < fewest:
                     yield Row(row, None, None, None, "ms", "", "not measured", f"{said}: too few")
                     continue
-                value_s, low_s, high_s = bounds
-                yield Row(row, 1e3 * value_s, 1e3 * low_s, 1e3 * high_s, "ms", "", "no bar", said)
+                measured_s = [percentile(took_s, share) for took_s in rounds_s]
+                yield judge(row, [1e3 * s for s in measured_s], "ms", said)
                 if name in TRIED and share < 0.99:
-                    by_s = predict_s(it, load, share)
-                    over = f"{row}_over_formula"
-                    ratios = value_s / by_s, low_s / by_s, high_s / by_s
-                    yield Row(over, *ratios, "x", "", "no bar", f"{said}; formula: alone + M/D/1")
+                    by_s = [predict_s(*of, load, share) for of in zip(it.alone_s, it.cpu_s[1], strict=True)]
+                    over = [s / by for s, by in zip(measured_s, by_s, strict=True)]
+                    yield judge(f"{row}_over_formula", over, "x", f"{said}; formula: alone + M/D/1")
         yield Row(
             f"capacity/{name}/refused",
             it.refused,
@@ -238,12 +238,21 @@ def make_memory_rows(memory: Mapping[str, Mapping[str, float]], machine: str) ->
             yield Row(f"capacity/memory/{service}/{when}", size / _MB, None, None, "MB", "", "no bar", how)
 
 
+def describe_cpu() -> str:
+    """The machine, with its processor's name where the system tells it."""
+    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return ", ".join([describe_machine(), *names[:1]])
+
+
 def measure(rounds: int) -> list[Row]:
     """The gateway first, which is soon done, then the replicas."""
     require_h2load()
     cases = make_cases(state_dir())
     machine = describe_machine()
+    beside = Row(
+        "capacity/load before", os.getloadavg()[0], None, None, "processes", "", "no bar", describe_cpu()
+    )
     gateway = gateway_cost.measure(rounds, cases, machine)
     taken, memory = asyncio.run(_measure(rounds, cases))
     calls = make_rows(taken, {case.name: case.said for case in cases}, machine)
-    return [*calls, *make_memory_rows(memory, machine), *gateway]
+    return [beside, *calls, *make_memory_rows(memory, machine), *gateway]

@@ -7,21 +7,27 @@ python -m tests.benchmarks.sizing --calls "ClassifyImage=50,EmbedText=20"    rep
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.benchmarks import balancing
 from tests.benchmarks.bench import REPORT
 from tests.benchmarks.capacity import BREAK, LOADS, TRIED, USUAL
-from tests.benchmarks.queueing import Waiting, mix, predict
+from tests.benchmarks.queueing import Demand, Waiting, mix, predict
 from tests.benchmarks.report import Row, read_rows
 from tests.mesh.running import ROOT
 
 PAGE = ROOT / "deploy/sizing.md"
 # Of its core; deploy/kubernetes scales at the same.
 UTILIZATION = 0.7
+# The worked example of the page.
+EXAMPLE = "ClassifyImage/12MP=50,EmbedText=20,Transcribe/30s=3"
+# The gateway draws some replicas at random, and each gateway knows its own calls only: calls wait as if there were no more.
+_AS_IF = 2
 _SIZE = re.compile(r"([\d.]+) (B|kB)$")
 _SERVICES = {
     "vision": ("ClassifyImage", "EmbedImage", "DetectObjects", "DetectFaces", "ReadText", "ExplainImage"),
@@ -29,7 +35,7 @@ _SERVICES = {
     "speech": ("Transcribe", "DetectSpeech", "EmbedSpeaker", "RecognizeCommand"),
 }
 _CALLS = (
-    "| call | request | CPU at 1 caller | at 8 callers | calls/s | alone | p50, p95, p99 at 70 % |",
+    "| call | request | CPU, 1 caller | CPU, 8 callers | calls/s, 8 callers | alone | p50, p95, p99 at 70 % |",
     "|---|---|---|---|---|---|---|",
 )
 
@@ -39,7 +45,7 @@ class Cost:
     """What one call takes, out of a line of the table."""
 
     core_s: float
-    """Of a replica, at eight callers."""
+    """Of a replica, at one caller: with others beside it, small calls cost less."""
     alone_s: float
     size_bytes: float
 
@@ -50,12 +56,12 @@ class Cost:
         Raises:
             ValueError: a line of another table.
         """
-        name, request, _, busy, _, alone, _ = (cell.strip() for cell in line.strip("|\n ").split("|"))
+        name, request, core, _, _, alone, _ = (cell.strip() for cell in line.strip("|\n ").split("|"))
         found = _SIZE.search(request)
         if found is None:
             raise ValueError(f"{line}: expected a request that ends with its size")
         size = float(found[1]) * (1000 if found[2] == "kB" else 1)
-        return name, cls(_read_ms(busy), _read_ms(alone), size)
+        return name, cls(_read_ms(core), _read_ms(alone), size)
 
 
 def _read_ms(cell: str) -> float:
@@ -134,7 +140,7 @@ def tabulate_calls(rows: Mapping[str, Row]) -> Iterator[str]:
 
 def tabulate_formula(rows: Mapping[str, Row]) -> Iterator[str]:
     """Measured p95, and what it is of the formula's, by load."""
-    yield "| call | " + " | ".join(f"p95 at {load:.0%}, over the formula's" for load in LOADS) + " |"
+    yield "| call | " + " | ".join(f"p95 at {100 * load:.0f} %; over the formula's" for load in LOADS) + " |"
     yield "|---|" + "---|" * len(LOADS)
     for name in TRIED:
         cells = []
@@ -142,7 +148,7 @@ def tabulate_formula(rows: Mapping[str, Row]) -> Iterator[str]:
             measured = rows[f"capacity/{name}/p95_at_{load:g}"].value
             over = rows.get(f"capacity/{name}/p95_at_{load:g}_over_formula")
             known = measured is not None and over is not None and over.value is not None
-            cells.append(f"{format_ms(measured)}, {over.value:.2f}" if known else "–")  # type: ignore[union-attr, arg-type]
+            cells.append(f"{format_ms(measured)}; {over.value:.2f}" if known else "–")  # type: ignore[union-attr, arg-type]
         yield f"| {name} | {' | '.join(cells)} |"
 
 
@@ -173,8 +179,33 @@ def tabulate_gateway(rows: Mapping[str, Row]) -> Iterator[str]:
     yield f"| an idle connection | {value['capacity/gateway/connection']:.3g} kB |"
 
 
+def tabulate_balancing(rows: Mapping[str, Row]) -> Iterator[str]:
+    """Waiting behind gateways, and what one queue would make of it."""
+    yield (
+        "| replicas, gateways | "
+        + " | ".join(f"{100 * load:.0f} % busy; one queue" for load in balancing.LOADS)
+        + " |"
+    )
+    yield "|---|" + "---|" * len(balancing.LOADS)
+    for replicas, gateways in balancing.SHAPES:
+        names = [f"balancing/{replicas}x{gateways}/p95_at_{load:g}" for load in balancing.LOADS]
+        cells = [
+            "–"
+            if name not in rows
+            else f"{rows[name].value or 0.0:.1f}; {rows[f'{name}_of_one_queue'].value or 0.0:.1f}"
+            for name in names
+        ]
+        yield f"| {replicas}, {gateways} | {' | '.join(cells)} |"
+
+
+def tabulate_machine(rows: Mapping[str, Row]) -> Iterator[str]:
+    """Where and beside what it was measured."""
+    load = rows["capacity/load before"]
+    yield f"Measured on {load.how}; {load.value or 0.0:.1f} processes wanted to run beside it when it began."
+
+
 def write_page(rows: Sequence[Row]) -> None:
-    """Puts the tables into the page."""
+    """Puts the tables into the page, and the example that follows from them."""
     by_name = {row.name: row for row in rows}
     text = PAGE.read_text()
     for name, table in (
@@ -182,9 +213,17 @@ def write_page(rows: Sequence[Row]) -> None:
         ("formula", tabulate_formula),
         ("memory", tabulate_memory),
         ("gateway", tabulate_gateway),
+        ("balancing", tabulate_balancing),
+        ("machine", tabulate_machine),
     ):
         text = replace_part(text, name, "".join(f"{line}\n" for line in table(by_name)))
-    PAGE.write_text(text)
+    PAGE.write_text(replace_part(text, "example", show_example(text)))
+
+
+def show_example(text: str) -> str:
+    """What the page's own example answers."""
+    asked = read_calls(EXAMPLE, read_costs(text))
+    return "".join(f"    {line}\n" for line in describe(asked, text, UTILIZATION))
 
 
 # Replicas
@@ -202,10 +241,10 @@ class Size:
 def size(calls: Mapping[str, float], costs: Mapping[str, Cost], utilization: float) -> Size:
     """The fewest replicas that are not busier than `utilization`; calls: of one service, per second."""
     demand = mix(calls, {name: costs[name].core_s for name in calls})
-    replicas = 1
-    while demand.work > utilization * replicas:
-        replicas += 1
-    return Size(replicas, demand.work, predict(replicas, demand))
+    replicas = max(1, math.ceil(demand.work / utilization))
+    queue = min(replicas, _AS_IF)
+    one = Demand(demand.per_s * queue / replicas, demand.service_s, demand.scv)
+    return Size(replicas, demand.work, predict(queue, one))
 
 
 def read_calls(said: str, costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
@@ -233,10 +272,8 @@ def describe(asked: Mapping[str, Mapping[str, float]], text: str, utilization: f
         p95 = ", ".join(
             f"{name} {format_ms(1e3 * (costs[name].alone_s + it.waiting.quantile_s(0.95)))}" for name in calls
         )
-        yield (
-            f"{service}: {it.replicas} replicas of one core, {it.work / it.replicas:.0%} busy ({it.work:.2f} cores of work);"
-            f" p95: {p95}"
-        )
+        replicas = f"{it.replicas} replica{'' if it.replicas == 1 else 's'} of one core"
+        yield f"{service}: {replicas}, {100 * it.work / it.replicas:.0f} % busy ({it.work:.2f} cores of work); p95: {p95}"
     per_call_s, per_mb_s = read_gateway(text)
     rates = [(rate, costs[name].size_bytes) for calls in asked.values() for name, rate in calls.items()]
     work = sum(rate * (per_call_s + size_bytes / 1e6 * per_mb_s) for rate, size_bytes in rates)
@@ -254,8 +291,9 @@ def main() -> None:
     parser.add_argument("--utilization", type=float, default=UTILIZATION, help="how busy replicas may be")
     arguments = parser.parse_args()
     if arguments.write:
-        rows = read_rows(REPORT, ["capacity"]).get("capacity")
-        if not rows:
+        kept = read_rows(REPORT, ["capacity", "balancing"])
+        rows = [row for topic in kept.values() for row in topic]
+        if not kept.get("capacity"):
             raise SystemExit(f'{REPORT} has no rows of capacity: run make bench ARGS="--only capacity" first')
         write_page(rows)
     if arguments.calls:
