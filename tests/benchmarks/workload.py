@@ -125,7 +125,7 @@ def _see(state: Path) -> Iterator[Case]:
         yield Case(rpc, "portrait of 512 x 512, JPEG", "vision", request, replies)
     yield Case(
         "ReadText",
-        "seven lines of print, 384 x 191, PNG",
+        "five lines of print, 384 x 191, PNG",
         "vision",
         vision.ReadTextRequest(images=[vision.Image(content=page.read_bytes())]),
         vision.ReadTextResponse,
