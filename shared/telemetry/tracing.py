@@ -11,9 +11,11 @@ lines to write. The SDK and its exporter are thirteen packages more and 7 MB, fo
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +45,9 @@ _SEND_TIMEOUT_S = 5.0
 # For what is left when the process ends.
 _LAST_WORDS_S = 2.0
 _KIND_INTERNAL, _KIND_SERVER = 1, 2
+# What a name server can be asked for. Of other names Python's resolver raises what is no OSError.
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _STATUS_ERROR = 2
 # Codes that are our fault, by OpenTelemetry's conventions for servers; the others are answers.
 _FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
@@ -72,9 +77,19 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port is None or endpoint.rstrip("/") != f"http://{parts.netloc}" or "@" in parts.netloc:
+    if not host or not port or endpoint.rstrip("/") != f"http://{parts.netloc}" or "@" in parts.netloc:
         raise ValueError("expected http://host:port, e.g. http://tempo:4318")
+    if not _is_host(host):
+        raise ValueError(f"expected http://host:port with the name or the address of a host, got {host!r}")
     return host, port
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +154,8 @@ class _Sender:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_SEND_TIMEOUT_S)
         try:
             connection.request("POST", "/v1/traces", body.encode(), {"content-type": "application/json"})
+            # Its status is all: what else it says may have no end.
             answer = connection.getresponse()
-            answer.read()
             if answer.status != http.client.OK:
                 raise http.client.HTTPException(f"expected status 200, got {answer.status}")
         except (OSError, http.client.HTTPException) as error:

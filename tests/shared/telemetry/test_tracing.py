@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -46,7 +49,15 @@ def record(code: str = "OK", parts: tuple[Span, ...] = ()) -> None:
     tracing.record("a.v1.Service", "Say", code, WANTED, now_s - 0.5, now_s, parts)
 
 
-@pytest.mark.parametrize("endpoint", ["http://tempo:4318", "http://127.0.0.1:1/", "http://[::1]:4318"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://tempo:4318",
+        "http://tempo_1.monitoring.svc.cluster.local.:4318",
+        "http://127.0.0.1:1/",
+        "http://[::1]:4318",
+    ],
+)
 def test_endpoints_that_are_taken(endpoint: str) -> None:
     assert TraceSettings(endpoint=endpoint).endpoint == endpoint
 
@@ -60,6 +71,12 @@ def test_endpoints_that_are_taken(endpoint: str) -> None:
         "http://tempo:4318/v1/traces",
         "http://a@b:1",
         "http://a:b",
+        "http://tempo:0",
+        # Names for which Python's resolver raises what is no OSError.
+        "http://tempo..observability:4318",
+        f"http://{'a' * 64}:4318",
+        "http://te mpo:4318",
+        "http://.:4318",
     ],
 )
 def test_endpoints_that_are_refused(endpoint: str) -> None:
@@ -136,6 +153,29 @@ def test_no_store_holds_up_the_end() -> None:
     tracing.stop()
     assert time.monotonic() - began_s < 5.0
     assert count("dropped") > before
+
+
+def test_an_answer_without_an_end_holds_up_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            caller, _ = listener.accept()
+            with caller, contextlib.suppress(OSError):
+                caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while True:
+                    caller.sendall(b"x" * 65_536)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        tracing.start(TraceSettings(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"), "stub", "one")
+        try:
+            sent = count("sent")
+            record()
+            until(lambda: count("sent") == sent + 1)
+        finally:
+            tracing.stop()
+            thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 def test_a_report_keeps_its_parts_only_if_it_is_asked_to() -> None:
