@@ -7,9 +7,12 @@ Nothing here makes tokens.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from joserfc.errors import JoseError
@@ -51,15 +54,17 @@ def load_or_create(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
 
 def rotate(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:
     """Make a new signing key in `folder`. The public halves of those before stay in the set: tokens they signed stay good.
+    Of several that are made at the same time the last one signs, and all are in the set.
 
     Raises KeyFileError if there is no usable key yet, or no public set.
     """
-    load(folder, made_by=made_by)
-    before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
-    made = ECKey.generate_key("P-256", auto_kid=True)
-    # In this order: whoever copies the set between the two has a key more than is used, never one less.
-    _publish_set(folder / PUBLIC_NAME, [_describe(made), *before])
-    _publish(folder / PRIVATE_NAME, made.as_pem(private=True), mode=0o600, replace=True)
+    with _alone(folder):
+        load(folder, made_by=made_by)
+        before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
+        made = ECKey.generate_key("P-256", auto_kid=True)
+        # In this order: whoever copies the set between the two has a key more than is used, never one less.
+        _publish_set(folder / PUBLIC_NAME, [_describe(made), *before])
+        _publish(folder / PRIVATE_NAME, made.as_pem(private=True), mode=0o600, replace=True)
     return made
 
 
@@ -69,10 +74,27 @@ def retire(folder: Path, *, made_by: str = _MADE_BY) -> int:
 
     Raises KeyFileError as `rotate`.
     """
-    key = load(folder, made_by=made_by)
-    before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
-    _publish_set(folder / PUBLIC_NAME, [_describe(key)])
+    with _alone(folder):
+        key = load(folder, made_by=made_by)
+        before = json.loads(read_public_set(folder / PUBLIC_NAME))["keys"]
+        _publish_set(folder / PUBLIC_NAME, [_describe(key)])
     return sum(entry.get("kid") != key.kid for entry in before)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time changes the keys of `folder`: between reading the set and writing both files nobody else does."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        # What is missing says whoever reads the keys.
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def load(folder: Path, *, made_by: str = _MADE_BY) -> ECKey:

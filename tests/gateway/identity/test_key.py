@@ -55,6 +55,22 @@ def test_a_rotated_key_signs_and_those_before_stay_good_until_they_retire(tmp_pa
     assert retire(tmp_path) == 0
 
 
+def test_keys_that_are_made_at_the_same_time_are_all_in_the_set(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        made = {key.kid for key in pool.map(lambda _: rotate(tmp_path), range(24))}
+    kids = {key.kid for key in read_public_keys(tmp_path / "jwks.json").keys}
+    assert kids == {first.kid, *made}
+    assert load(tmp_path).kid in made
+
+
+def test_what_signs_is_in_the_set_whoever_retires_meanwhile(tmp_path: Path) -> None:
+    load_or_create(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: rotate(tmp_path) if n % 2 else retire(tmp_path), range(32)))
+    assert load(tmp_path).kid in {key.kid for key in read_public_keys(tmp_path / "jwks.json").keys}
+
+
 def test_there_is_nothing_to_rotate_before_there_is_a_key(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="sensorium token create"):
         rotate(tmp_path)
