@@ -14,7 +14,8 @@ from tests.clients.mesh_in_process import Seen
 class Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
     """Echoes each input `x` as the output `x`; of a message without inputs it says that it is none.
 
-    The models `missing` is not there, `one` answers one message of a stream and goes, `dies` likewise with an error.
+    The models `missing` is not there, `one` answers one message of a stream and goes, `dies` likewise with an error, `wait`
+    answers none before the call is over.
     """
 
     def __init__(self, seen: Seen) -> None:
@@ -33,6 +34,8 @@ class Inference(inference_pb2_grpc.GRPCInferenceServiceServicer):
             if not request.inputs:
                 yield pb.ModelStreamInferResponse(error_message="inputs: expected tensors, got none")
                 continue
+            if request.model_name == "wait":
+                self.seen.cancelled.wait(20)
             yield pb.ModelStreamInferResponse(infer_response=echo(request))
             if request.model_name == "dies":
                 context.abort(grpc.StatusCode.INTERNAL, "it died")

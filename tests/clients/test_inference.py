@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,42 @@ def test_what_is_wrong_with_an_input_is_said(client: Client) -> None:
         client.infer("missing", {"x": np.zeros(1)})
     with pytest.raises(errors.Internal, match="expected 1, one per output, got 0"):
         client.infer("short", {"x": np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"version": 1}, "version: expected a str, got int"),
+        ({"model": None}, "model: expected a str, got NoneType"),
+        ({"inputs": {3: np.zeros(1)}}, "inputs: names: expected a str, got int"),
+        ({"timeout_s": "5"}, "timeout_s: expected a number of seconds, got '5'"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(client: Client, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        client.infer(**{"model": "echo", "inputs": {"x": np.zeros(1)}, **given})
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e300, 10**12])
+async def test_a_timeout_without_an_end_is_none(
+    client: Client, async_client: AsyncClient, timeout_s: float
+) -> None:
+    assert client.infer("echo", {"x": np.zeros(1)}, timeout_s=timeout_s)["x"].tolist() == [0]
+    (answer,) = client.stream_infer("echo", numbered(1), timeout_s=timeout_s)
+    assert answer["x"].item() == 0
+    (result,) = client.stream(client.embed_text, ["a"], timeout_s=timeout_s)
+    assert result.error is None
+    answer = await within(async_client.infer("echo", {"x": np.zeros(1)}, timeout_s=timeout_s))
+    assert answer["x"].tolist() == [0]
+
+
+def test_no_number_is_no_timeout(client: Client) -> None:
+    with pytest.raises(ValueError, match="timeout_s: expected a number of seconds, got nan"):
+        client.infer("echo", {"x": np.zeros(1)}, timeout_s=float("nan"))
+    with pytest.raises(ValueError, match="timeout_s: expected a number of seconds, got nan"):
+        client.stream(client.embed_text, ["a"], timeout_s=float("nan"))
+    with pytest.raises(ValueError, match="timeout_s: expected a number of seconds, got nan"):
+        client.stream_infer("echo", numbered(1), timeout_s=float("nan"))
 
 
 def test_a_stream_answers_in_order_over_one_call(client: Client, seen: Seen) -> None:

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from sensorium import AsyncClient, Client, errors
 
@@ -172,6 +174,23 @@ def test_what_is_no_call_with_inputs(client: Client) -> None:
         client.stream(client.classify_image, [b"x"], at_once=0)
 
 
+@pytest.mark.parametrize("inputs", ["photo.jpg", b"a photo", bytearray(b"a photo"), {"a": "b"}])
+def test_one_input_is_no_stream_of_its_letters(
+    client: Client, async_client: AsyncClient, inputs: Any
+) -> None:
+    for one in (client, async_client):
+        with pytest.raises(TypeError, match="expected many of them"):
+            one.stream(one.classify_image, inputs)
+        with pytest.raises(TypeError, match="inputs: expected many"):
+            one.stream_infer("echo", inputs)
+
+
+@pytest.mark.parametrize("at_once", [2.5, "3", None])
+def test_the_bound_is_a_whole_number(client: Client, at_once: Any) -> None:
+    with pytest.raises(TypeError, match="at_once: expected a whole number, got"):
+        list(client.stream(client.embed_text, ["a"], at_once=at_once))
+
+
 async def test_async_results_come_in_order_from_either_kind_of_inputs(async_client: AsyncClient) -> None:
     async def source() -> AsyncIterator[str]:
         for number in range(20):
@@ -233,3 +252,29 @@ async def test_closing_an_async_stream_cancels_what_is_under_way(
     assert await within(asyncio.to_thread(arrived, seen, 2), WAIT_S)
     await within(results.aclose())
     assert await within(asyncio.to_thread(seen.cancelled.wait, WAIT_S), WAIT_S)
+
+
+async def test_closing_the_client_is_an_error_of_its_calls(address: str, seen: Seen) -> None:
+    client = AsyncClient(address, token="")
+
+    async def take_all(results: AsyncIterator[Any]) -> None:
+        async for _ in results:
+            raise AssertionError("nothing is answered")
+
+    waiting = [
+        asyncio.ensure_future(client.embed_text("WAIT")),
+        asyncio.ensure_future(take_all(client.stream(client.embed_text, ["WAIT"]))),
+        asyncio.ensure_future(take_all(client.stream_infer("wait", [{"x": np.zeros(1)}]))),
+    ]
+    assert await asyncio.to_thread(arrived, seen, 3)
+    await within(client.close())
+    for found in await within(asyncio.gather(*waiting, return_exceptions=True)):
+        assert isinstance(found, errors.Cancelled), repr(found)
+
+
+async def test_who_is_cancelled_himself_is_cancelled(async_client: AsyncClient, seen: Seen) -> None:
+    waiting = asyncio.ensure_future(async_client.embed_text("WAIT"))
+    assert await asyncio.to_thread(arrived, seen, 1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await within(waiting)

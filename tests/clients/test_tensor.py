@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,3 +92,29 @@ def test_neither_numpy_nor_the_stubs_of_tensors_are_imported_until_they_are_used
         "sys.exit(any(name.startswith(('numpy', 'sensorium.oip')) for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", said], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "content", "error", "says"),
+    [
+        ((1.0,), b"abcd", TypeError, "shape: expected whole numbers, got"),
+        ("12", b"abcd", TypeError, "shape: expected whole numbers, got '12'"),
+        (1, b"abcd", TypeError, "shape: expected whole numbers, got 1"),
+        ((-1, -1), b"abcd", ValueError, "shape: expected lengths of 0 or more"),
+        ((1,), "abcd", TypeError, "content: expected bytes, got str"),
+        ((1,), bytearray(4), TypeError, "content: expected bytes, got bytearray"),
+    ],
+)
+def test_what_is_no_tensor_is_named(shape: Any, content: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        Tensor("FP32", shape, content)
+
+
+def test_a_shape_may_be_of_any_whole_numbers() -> None:
+    assert Tensor("INT8", [np.int64(2), 1], b"ab") == Tensor("INT8", (2, 1), b"ab")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"abc", b"\1\0\0\0", b"\1\0\0\0a\2\0\0\0b", b"\xff\xff\xff\xffa"])
+def test_texts_that_are_cut_are_no_texts(content: bytes) -> None:
+    with pytest.raises(ValueError, match="expected whole elements, got one that is cut"):
+        Tensor("BYTES", (2,), content).strings()

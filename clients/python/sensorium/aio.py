@@ -11,10 +11,10 @@ import grpc.aio
 from sensorium.aio_methods.nlp import AsyncNlpMethods
 from sensorium.aio_methods.speech import AsyncSpeechMethods
 from sensorium.aio_methods.vision import AsyncVisionMethods
-from sensorium.aio_stream import stream_calls, stream_messages
+from sensorium.aio_stream import closing_is_an_error, stream_calls, stream_messages
 from sensorium.calls import inference, mesh
-from sensorium.calls.plan import Plan, Rpc
-from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, streamed
+from sensorium.calls.plan import Plan, Rpc, check_timeout
+from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, check_inputs, streamed
 from sensorium.connection import Priority, channel_options, connection
 from sensorium.errors import from_rpc_error
 from sensorium.results import Limits, ModelInfo, ReplicaInfo, Result
@@ -45,7 +45,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         retries: bool = True,
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
-        self._timeout_s = timeout_s
+        self._timeout_s = check_timeout(timeout_s)
         self._priority = priority
         self._options = channel_options(retries=retries)
         self._channel: grpc.aio.Channel | None = None
@@ -92,6 +92,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
 
         Iterate it within `async with contextlib.aclosing(…)` where you may leave before its end.
         """
+        check_inputs(inputs)
         asked = streamed(self, call, options)
 
         async def ask(given: Any) -> Any:
@@ -115,7 +116,8 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         priority: Priority | None = None,
     ) -> AsyncGenerator[Inference, None]:
         """See `Client.stream_infer`, and `stream` for what `inputs` may be."""
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
+        check_inputs(inputs)
         metadata = self._connection.metadata(priority or self._priority)
         make = inference.message_maker(model, outputs, version=version, timeout_s=timeout_s)
         return stream_messages(
@@ -149,14 +151,15 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
 
     async def _run(self, plan: Plan[T], timeout_s: float | None, priority: Priority | None = None) -> T:
         method = self._method(plan.rpc)
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         metadata = self._connection.metadata(priority or self._priority)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(message: Any, offset: int) -> Any:
             async with slots:
                 try:
-                    return await method(message, timeout=timeout_s, metadata=metadata)
+                    with closing_is_an_error():
+                        return await method(message, timeout=timeout_s, metadata=metadata)
                 except grpc.aio.AioRpcError as error:
                     described = from_rpc_error(error, address=self._connection.target, offset=offset)
                     return plan.settle(described, cause=error)

@@ -5,13 +5,13 @@ What one input becomes is in `sensorium.calls`; for ordinary code there is `sens
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc.aio
 
 from sensorium.calls.stream import Settled
-from sensorium.errors import SensoriumError
+from sensorium.errors import Cancelled, SensoriumError
 from sensorium.stream import ended_early
 
 T = TypeVar("T")
@@ -26,6 +26,20 @@ class _End:
 
 class _Ended:
     """The call of a stream has ended, by whatever cause."""
+
+
+@contextlib.contextmanager
+def closing_is_an_error() -> Iterator[None]:
+    """A call whose client is closed ends in CancelledError, which would end the task that waits. Where nobody cancelled that
+    task it becomes the error that it is for ordinary code.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Cancelled("the client was closed", code="CANCELLED") from None
 
 
 async def _iterate(inputs: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T, None]:
@@ -103,7 +117,8 @@ async def stream_messages(
                     else:
                         # Before it is sent: the reply may be there before the write is said to be done.
                         answers.put_nowait(None)
-                        await call.write(message)
+                        with closing_is_an_error():
+                            await call.write(message)
                         await taken.wait()
                     await slots.acquire()
         finally:
@@ -111,7 +126,8 @@ async def stream_messages(
 
     async def read() -> Any:
         try:
-            reply = await call.read()
+            with closing_is_an_error():
+                reply = await call.read()
         except grpc.aio.AioRpcError as error:
             if error.details() == _NOT_WRITTEN:
                 raise ended_early() from error

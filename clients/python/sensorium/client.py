@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import grpc
 
 from sensorium.calls import inference, mesh
-from sensorium.calls.plan import Plan, Rpc
-from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, streamed
+from sensorium.calls.plan import Plan, Rpc, check_timeout
+from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, check_inputs, streamed
 from sensorium.connection import Priority, connection
 from sensorium.errors import SensoriumError, from_rpc_error
 from sensorium.methods.nlp import NlpMethods
@@ -53,7 +53,7 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
         retries: bool = True,
     ) -> None:
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
-        self._timeout_s = timeout_s
+        self._timeout_s = check_timeout(timeout_s)
         self._priority = priority
         self._channel = self._connection.open_channel(retries=retries)
         self._methods: dict[str, Any] = {}
@@ -105,6 +105,7 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
         and the stream goes on; what would fail them all (no token, unknown model, a mesh that is gone) is raised, and so is
         what `inputs` raises. `inputs` is read in a thread of its own. Closing the stream cancels what is under way.
         """
+        check_inputs(inputs)
         asked = streamed(self, call, options)
         priority: Priority = asked.priority or self._priority
 
@@ -137,7 +138,8 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
 
         timeout_s: of each message, from when it arrives; the stream itself may last as long as the mesh lets it.
         """
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
+        check_inputs(inputs)
         metadata = self._connection.metadata(priority or self._priority)
         make = inference.message_maker(model, outputs, version=version, timeout_s=timeout_s)
         return stream_messages(
@@ -176,7 +178,7 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
 
     def _run(self, plan: Plan[T], timeout_s: float | None, priority: Priority | None = None) -> T:
         method = self._method(plan.rpc)
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         metadata = self._connection.metadata(priority or self._priority)
         replies: list[Any] = []
         running: deque[tuple[int, Any]] = deque()

@@ -202,7 +202,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, offset: int = 0) -> Se
             code="UNAVAILABLE",
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not metadata:
-        status.message = f"no answer from {address} within the timeout; set a longer one, or send less"
+        status.message = f"no answer from {address} within the timeout; if a mesh runs there, set a longer one or send less"
     described = from_status(
         status, request_id=request_id if isinstance(request_id, str) else "", offset=offset
     )

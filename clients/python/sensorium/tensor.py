@@ -3,6 +3,7 @@ make arrays of them.
 """
 
 import math
+import operator
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ class Tensor:
 
     content: the elements, little-endian, last axis first; each element of BYTES is preceded by its length in four bytes.
 
-    Raises ValueError if content and shape do not fit together.
+    Raises TypeError or ValueError if they are none, or do not fit together.
     """
 
     datatype: str
@@ -48,6 +49,15 @@ class Tensor:
     content: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.content, bytes):
+            raise TypeError(f"content: expected bytes, got {type(self.content).__name__}")
+        try:
+            shape = tuple(operator.index(length) for length in self.shape)
+        except TypeError:
+            raise TypeError(f"shape: expected whole numbers, got {self.shape!r}") from None
+        if any(length < 0 for length in shape):
+            raise ValueError(f"shape: expected lengths of 0 or more, got {list(shape)}")
+        object.__setattr__(self, "shape", shape)
         if self.datatype == "BYTES":
             return  # counted when they are read
         if self.datatype not in _NUMBERS:
@@ -83,9 +93,13 @@ class Tensor:
             raise ValueError(f"expected a tensor of BYTES, got {self.datatype}")
         found, at = [], 0
         while at < len(self.content):
-            (length,) = struct.unpack_from("<I", self.content, at)
-            found.append(self.content[at + 4 : at + 4 + length])
-            at += 4 + length
+            begin = at + 4
+            at = begin + int.from_bytes(self.content[at:begin], "little")
+            if max(begin, at) > len(self.content):
+                raise ValueError(
+                    f"content: expected whole elements, got one that is cut, number {len(found)}"
+                )
+            found.append(self.content[begin:at])
         if len(found) != math.prod(self.shape):
             raise ValueError(f"content: expected {math.prod(self.shape)} elements, got {len(found)}")
         return found

@@ -64,6 +64,13 @@ def make_request(
         raise TypeError("outputs: expected a list of names, got one text")
     if not isinstance(inputs, Mapping):
         raise TypeError(f"inputs: expected arrays by name, got {type(inputs).__name__}")
+    for field, text in (
+        ("model", model),
+        ("version", version),
+        *(("inputs: names", name) for name in inputs),
+    ):
+        if not isinstance(text, str):
+            raise TypeError(f"{field}: expected a str, got {type(text).__name__}")
     request = pb.ModelInferRequest(model_name=model, model_version=version)
     for name, value in inputs.items():
         try:

@@ -1,5 +1,6 @@
 """What a call is before anybody makes it: the rpc, its request messages, and what to make of the replies."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -26,6 +27,8 @@ R = TypeVar("R", bound=Result)
 
 # Bytes of inputs in one request: far below the mesh's message limit (32 MiB), far above one call's overhead.
 _MAX_CALL_BYTES = 16 * 2**20
+# A year. Longer ones, and `inf`, mean the same: as long as the mesh lets it. gRPC takes them for none at all.
+_LONGEST_S = 365 * 86_400.0
 # Failures that blame the whole call rather than this input: the other inputs would meet them too.
 _NOT_OF_ONE_INPUT = (
     Unauthenticated,
@@ -72,6 +75,20 @@ class Plan(Generic[T]):
         if not self.keeps_failures or isinstance(error, _NOT_OF_ONE_INPUT):
             raise error from cause
         return error
+
+
+def check_timeout(timeout_s: float) -> float:
+    """The seconds to give a call. Zero and less are what is left of a deadline that has passed.
+
+    Raises TypeError or ValueError for what is no number of seconds.
+    """
+    try:
+        unknown = math.isnan(timeout_s)
+    except TypeError:
+        raise TypeError(f"timeout_s: expected a number of seconds, got {timeout_s!r}") from None
+    if unknown:
+        raise ValueError(f"timeout_s: expected a number of seconds, got {timeout_s}")
+    return min(float(timeout_s), _LONGEST_S)
 
 
 def split(sizes: Sequence[int], max_items: int) -> Iterator[slice]:

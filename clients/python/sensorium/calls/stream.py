@@ -4,12 +4,13 @@
 
 import dataclasses
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sensorium.calls import nlp, speech, vision
-from sensorium.calls.plan import Plan
+from sensorium.calls.plan import Plan, check_timeout
 from sensorium.errors import InvalidArgument
 from sensorium.results import (
     ImageEmbedding,
@@ -28,6 +29,8 @@ from sensorium.results import (
     TextLanguages,
     Transcript,
 )
+
+T = TypeVar("T")
 
 # Inputs of a stream under way: enough to keep a few replicas at work, and to fill the batches of one.
 AT_ONCE = 8
@@ -99,6 +102,8 @@ def streamed(client: object, call: Callable[..., Any], options: Mapping[str, Any
     _, *given = bound.arguments.items()
     arguments = dict(given)
     timeout_s, priority = arguments.pop("timeout_s"), arguments.pop("priority")
+    if timeout_s is not None:
+        timeout_s = check_timeout(timeout_s)
     return StreamedCall(*_CALLS[name], arguments, timeout_s, priority)
 
 
@@ -109,8 +114,21 @@ def unreadable(error: Exception) -> InvalidArgument:
     return described
 
 
+def check_inputs(inputs: T) -> T:
+    """Many inputs. Raises TypeError for a single one that can be iterated as well, letter by letter or key by key."""
+    if isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
+        raise TypeError(
+            f"inputs: expected many of them, e.g. a list or a generator, got one {type(inputs).__name__}"
+        )
+    return inputs
+
+
 def check_at_once(at_once: int) -> int:
-    """How many inputs may be under way. Raises ValueError."""
+    """How many inputs may be under way. Raises TypeError or ValueError."""
+    try:
+        at_once = operator.index(at_once)
+    except TypeError:
+        raise TypeError(f"at_once: expected a whole number, got {at_once!r}") from None
     if at_once < 1:
         raise ValueError(f"at_once: expected 1 or more, got {at_once}")
     return at_once
