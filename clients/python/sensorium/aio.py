@@ -49,6 +49,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         self._priority = priority
         self._options = channel_options(retries=retries)
         self._channel: grpc.aio.Channel | None = None
+        self._closed = False
         self._methods: dict[str, Any] = {}
 
     async def __aenter__(self) -> "AsyncClient":
@@ -60,7 +61,8 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; calls that run are cancelled."""
+        """Closes the connection; calls that run are cancelled, and none can be made any more."""
+        self._closed = True
         channel, self._channel = self._channel, None
         self._methods.clear()
         if channel is not None:
@@ -191,6 +193,8 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         )
 
     def _open(self) -> grpc.aio.Channel:
+        if self._closed:
+            raise ValueError("the client is closed; make another one")
         if self._channel is None:
             target = self._connection.target
             self._channel = (

@@ -91,7 +91,8 @@ class Tensor:
         """The elements of a BYTES tensor. Raises ValueError if it is none."""
         if self.datatype != "BYTES":
             raise ValueError(f"expected a tensor of BYTES, got {self.datatype}")
-        found, at = [], 0
+        found: list[bytes] = []
+        at = 0
         while at < len(self.content):
             begin = at + 4
             at = begin + int.from_bytes(self.content[at:begin], "little")
