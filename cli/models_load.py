@@ -35,7 +35,7 @@ def load(
     """Load a model, or a version of it, as it lies on the replicas' disks now; what served before serves until then.
 
     A version that cannot be loaded is refused with its reason, and what served before serves on. Needs a token with the
-    scope `admin`.
+    scopes `admin`, to load it, and `mesh`, to say what came of it.
     """
     with open_client(address, timeout) as client:
         client.load_model(name, version)
@@ -51,7 +51,8 @@ def unload(
 ) -> None:
     """Unload a model, or a version of it, until it is loaded again. Calls that run end on it.
 
-    Where a version is named, the one before it is loaded and takes over. Needs a token with the scope `admin`.
+    Where a version is named, the one before it is loaded and takes over. Needs a token with the scopes
+    `admin`, to unload it, and `mesh`, to say what came of it.
     """
     with open_client(address, timeout) as client:
         client.unload_model(name, version)

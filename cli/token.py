@@ -10,7 +10,7 @@ import typer
 
 from cli.failure import CommandError
 from cli.options import Json, StateDir, state_folder
-from cli.output import print_json
+from cli.output import print_json, warn
 from shared.files import write_atomically
 
 app = typer.Typer(help="Make and inspect tokens.", no_args_is_help=True)
@@ -96,6 +96,9 @@ def rotate(state_dir: StateDir = None) -> None:
 
     made = key.rotate(keys_folder(state_folder(state_dir)))
     print(made.kid)
+    warn(
+        "tokens made from now on are refused until each gateway has the public keys (sensorium token keys) and was restarted"
+    )
 
 
 @app.command()
@@ -108,6 +111,9 @@ def retire(state_dir: StateDir = None) -> None:
     from gateway.identity import key
 
     print(key.retire(keys_folder(state_folder(state_dir))))
+    warn(
+        "a gateway accepts tokens of the keys taken back until it has today's (sensorium token keys) and was restarted"
+    )
 
 
 @app.command()
@@ -124,7 +130,10 @@ def inspect(
     json_lines: Json = False,
     state_dir: StateDir = None,
 ) -> int:
-    """Show what a token says and whether the mesh of this state folder would accept it (exit code 0 or 1)."""
+    """Show what a token says and whether the mesh of this state folder would accept it (exit code 0 or 1).
+
+    Judged by the public keys of the state folder: a gateway that runs has those of its start.
+    """
     from cli.up.token_file import keys_folder
     from gateway.identity.key import PUBLIC_NAME, read_public_keys
     from gateway.identity.token import inspect as read_token

@@ -390,7 +390,8 @@ GATEWAY_REPLIES: tuple[GatewayReply, ...] = (
     GatewayReply("token invalid", 401, grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID",
         "the token was not signed by a key this mesh trusts, or is not a JWT: create one with `sensorium token create`"),
     GatewayReply("not permitted", 403, grpc.StatusCode.PERMISSION_DENIED, "SCOPE_MISSING",
-        "the token does not carry the scope this call needs: `sensorium token inspect` shows what it carries"),
+        "the token does not carry the scope this call needs (a service's name, `mesh` for status and lists, `admin` for "
+        "what changes it, unless mesh.yaml says otherwise): `sensorium token inspect` shows what it carries"),
     GatewayReply("no such method", 404, grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN",
         "no such method or path: server reflection lists the methods, their `google.api.http` options the paths"),
     GatewayReply("wrong HTTP method", 405, grpc.StatusCode.UNIMPLEMENTED, "HTTP_METHOD_UNKNOWN",

@@ -8,7 +8,7 @@ import typer
 
 from cli.failure import CommandError
 from cli.options import Json, StateDir, state_folder
-from cli.output import print_json, print_table
+from cli.output import print_json, print_table, warn
 from cli.registry.options import UNDECIDED, Margin, Name, Trusted, find_trust, watching
 from shared.gates import MARGIN
 
@@ -189,6 +189,7 @@ def _promote(
             )
         followers = wait_followed(state, place.service, place.name, version, watcher) if version else []
     let_in = admits(trial.findings, accept_undecided=accept_undecided)
+    failed = any(finding.verdict is Verdict.FAILED for finding in trial.findings)
     if json_lines:
         print_json(
             {
@@ -207,12 +208,15 @@ def _promote(
             print(f"{place.public_name}: promoted as version {version}{where}")
         else:
             print(f"{place.public_name}: {'it would be promoted' if let_in else 'refused'}")
+            if not let_in and not failed:
+                warn(
+                    "nothing speaks against it but what cannot be told; --accept-undecided promotes it all the same"
+                )
         for one in followers:
             if one.reason:
                 print(f"{one.name}: {one.reason}")
     if let_in:
         return 1 if any(one.reason for one in followers) else 0
-    failed = any(finding.verdict is Verdict.FAILED for finding in trial.findings)
     return 1 if failed else UNDECIDED
 
 
