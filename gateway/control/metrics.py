@@ -7,6 +7,7 @@ answered. Not here: the calls of the data plane, which Envoy counts.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from gateway.discovery.roster import State
 
 # Envoy asks over a connection that it keeps, and sends a few hundred bytes.
 _REQUEST_TIMEOUT_S = 60.0
+_ASKED = re.compile(rb"GET /metrics(\?[^ ]*)? HTTP/1\.1\r\n")
+_WITH_BODY = re.compile(rb"\r\n(content-length: *0*[1-9]|transfer-encoding:)", re.IGNORECASE)
 
 
 class MeshMetrics(Collector):
@@ -124,15 +127,21 @@ class MetricsSocket:
             while True:
                 async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                     head = await reader.readuntil(b"\r\n\r\n")
-                if head.startswith(b"GET /metrics HTTP/1.1\r\n"):
+                # A body is not read: what comes after it could be its end.
+                last = _WITH_BODY.search(head) is not None
+                if _ASKED.match(head):
                     status, kind, body = "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
                 else:
                     status, kind, body = "404 Not Found", "text/plain", b""
-                writer.write(
-                    f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-                )
+                fields = {"content-type": kind, "content-length": str(len(body))}
+                if last:
+                    fields["connection"] = "close"
+                lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
+                writer.write("\r\n".join([*lines, "", ""]).encode())
                 writer.write(body)
                 await writer.drain()
+                if last:
+                    return
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             # Whoever asked is gone, silent, or says too much.
             return

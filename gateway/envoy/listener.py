@@ -22,6 +22,10 @@ _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 1 << 20, 4 << 20
 _GRACE_S = 5.0
 # A replica's own front takes 16 KiB of headers; more would be refused there, and be held against it.
 _MAX_HEADERS_KIB = 16
+# Those who look after a mesh are few, and are left out of the bound on all connections. Each has so long to ask, to take an
+# answer on, and to ask again: Prometheus does so every minute at most.
+_MAX_WATCHERS = 64
+_ASK_S, _TAKE_S, _ASK_AGAIN_S = 10, 60, 300
 # Read-only paths of the admin interface: everything else of it changes things, and stays on its socket.
 _ADMIN_PATHS = ("/stats", "/stats/prometheus", "/ready", "/server_info", "/clusters", "/listeners")
 
@@ -122,6 +126,10 @@ def render_routed_listener(name: str, address: Json, routes: Sequence[Json]) -> 
     connection: Json = {
         "@type": _HCM,
         "stat_prefix": name,
+        "max_request_headers_kb": _MAX_HEADERS_KIB,
+        "request_headers_timeout": f"{_ASK_S}s",
+        "stream_idle_timeout": f"{_TAKE_S}s",
+        "common_http_protocol_options": {"idle_timeout": f"{_ASK_AGAIN_S}s"},
         "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": list(routes)}]},
         "http_filters": [
             {
@@ -132,6 +140,11 @@ def render_routed_listener(name: str, address: Json, routes: Sequence[Json]) -> 
             }
         ],
     }
+    bound: Json = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        "stat_prefix": name,
+        "max_connections": _MAX_WATCHERS,
+    }
     return {
         "name": name,
         "address": address,
@@ -141,7 +154,8 @@ def render_routed_listener(name: str, address: Json, routes: Sequence[Json]) -> 
         "filter_chains": [
             {
                 "filters": [
-                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection}
+                    {"name": "envoy.filters.network.connection_limit", "typed_config": bound},
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": connection},
                 ]
             }
         ],

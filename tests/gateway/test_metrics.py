@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -105,6 +107,52 @@ def test_nothing_else_of_the_gateway_is_there(measured: Gateway, verb: str, path
 def test_it_is_read_and_not_written(measured: Gateway, path: str) -> None:
     for verb in ("POST", "PUT", "DELETE"):
         assert httpx.request(verb, metrics_url(measured) + path, timeout=TIMEOUT_S).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/control"])
+def test_a_question_behind_the_path_changes_nothing(measured: Gateway, path: str) -> None:
+    assert httpx.get(f"{metrics_url(measured)}{path}?a=b", timeout=TIMEOUT_S).status_code == 200
+
+
+def test_a_body_is_no_second_question(measured: Gateway) -> None:
+    """What is sent as a body must not become the answer to somebody else."""
+    head = b"GET /metrics HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(TIMEOUT_S)
+        caller.connect(str(measured.run / "metrics.sock"))
+        caller.sendall(head + b"\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n")
+        answered = b"".join(iter(lambda: caller.recv(65_536), b""))
+    assert answered.count(b"HTTP/1.1 200 OK\r\n") == 1
+    assert b"\r\nconnection: close" in answered.partition(b"\r\n\r\n")[0]
+
+
+async def test_those_who_ask_are_bounded_and_a_place_becomes_free(measured: Gateway) -> None:
+    parts = urlsplit(metrics_url(measured))
+    address = (str(parts.hostname), int(parts.port or 0))
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(address, TIMEOUT_S)) for _ in range(80)]
+        for caller in held:
+            with contextlib.suppress(OSError):
+                caller.sendall(b"GET /metrics/control HTTP/1.1\r\nhost: a\r\nx: ")
+        refused = sum(_is_closed(caller) for caller in held)
+    assert refused == 80 - 64
+
+    async def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{metrics_url(measured)}/metrics", timeout=TIMEOUT_S).status_code == 200
+        return False
+
+    await eventually(answers, "the places of those who left are free")
+
+
+def _is_closed(caller: socket.socket) -> bool:
+    caller.settimeout(0.2)
+    try:
+        return caller.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 async def test_the_data_planes_counts_outlive_the_control_plane(new_gateway: NewGateway) -> None:
