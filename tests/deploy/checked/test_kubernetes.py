@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.deploy.checked.conftest import run
+from tests.deploy.checked.conftest import ROOT, run
 
 # The newest three that kubernetes-validate has the schemas of.
 MINORS = ("1.35", "1.36", "1.37")
@@ -33,6 +36,27 @@ def test_every_manifest_is_valid(built: dict[str, Path], minor: str, tmp_path: P
         file.write_text("\n---\n".join(own))
         done = run("kubernetes-validate", "--strict", "--kubernetes-version", minor, file)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+def test_the_overlay_of_the_handbook_puts_everything_into_one_namespace(tmp_path: Path) -> None:
+    handbook = (ROOT / "deploy" / "operations.md").read_text().splitlines()
+    end = handbook.index(
+        "    kubectl -n sensorium create secret tls sensorium-tls --cert=tls.crt --key=tls.key"
+    )
+    begin = max(number for number, line in enumerate(handbook[:end]) if line[:1].strip()) + 1
+    shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "yours"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(textwrap.dedent("\n".join(handbook[begin:end])))
+    done = run("kubectl", "kustomize", overlay)
+    assert done.returncode == 0, done.stderr
+    made = [part for part in yaml.safe_load_all(done.stdout) if part]
+    assert {"Gateway", "HTTPRoute"} < {part["kind"] for part in made}
+    for part in made:
+        if part["kind"] != "Namespace":
+            assert part["metadata"].get("namespace") == "sensorium", (part["kind"], part["metadata"]["name"])
+    (gateway,) = (part for part in made if part["kind"] == "Gateway")
+    assert gateway["spec"]["listeners"][0]["hostname"] == "mesh.example.com"
 
 
 def test_a_misspelt_field_is_found(built: dict[str, Path], tmp_path: Path) -> None:
