@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.identity.token import AUDIENCE, DEFAULT_TIER, ISSUER
 from shared.errors import StartupError
@@ -23,13 +24,21 @@ MAX_SHOWN = 3
 # Longest value quoted back, in characters.
 MAX_QUOTED = 80
 
+MAX_PORT = 65_535
 _ADDRESS = r"^(unix:/.+|[^\s:]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5})$"
 # A host name that is looked up, with the port of all that it stands for.
 _NAMED = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?:\d{1,5}$"
 
+
+def _check_port(address: str) -> str:
+    if not is_address(address):
+        raise ValueError(f"expected a port up to {MAX_PORT}, got {address.rpartition(':')[2]}")
+    return address
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 GrpcName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
-Address = Annotated[str, Field(pattern=_ADDRESS)]
+Address = Annotated[str, Field(pattern=_ADDRESS), AfterValidator(_check_port)]
 Scope = Annotated[str, Field(pattern=r"^[!-~]+$")]
 
 
@@ -45,7 +54,25 @@ class _Loader(yaml.SafeLoader):
 
 def is_address(text: str) -> bool:
     """Whether `text` is `host:port` or `unix:/path`."""
-    return re.fullmatch(_ADDRESS, text) is not None
+    if re.fullmatch(_ADDRESS, text) is None:
+        return False
+    return text.startswith("unix:") or int(text.rpartition(":")[2]) <= MAX_PORT
+
+
+def check_listen(text: str) -> str:
+    """`text`, if Envoy can listen there: an IP address and a port; it looks no name up. Raises ValueError."""
+    if text.startswith("unix:"):
+        raise ValueError("expected host:port, got a Unix socket")
+    if not is_address(text):
+        raise ValueError(f"expected host:port with a port up to {MAX_PORT}, e.g. 127.0.0.1:8080")
+    host = text.rpartition(":")[0]
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError(
+            "expected an IP address of this machine, e.g. 127.0.0.1 or 0.0.0.0; names are not looked up"
+        ) from None
+    return text
 
 
 class ConfigError(StartupError):
@@ -201,9 +228,7 @@ class Mesh(Section):
     @field_validator("listen", "metrics")
     @classmethod
     def _listen_is_a_port(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith("unix:"):
-            raise ValueError("expected host:port, got a Unix socket")
-        return value
+        return value if value is None else check_listen(value)
 
 
 Place = tuple[str | int, ...]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from gateway.config import is_address
+from gateway.config import check_listen, is_address
 from shared.settings import Settings
 
 
@@ -38,7 +38,12 @@ class GatewaySettings(Settings):
     start_timeout_s: float = Field(default=30.0, gt=0)
     """How long Envoy may take to start."""
 
-    @field_validator("listen", "metrics", "dns_server")
+    @field_validator("listen", "metrics")
+    @classmethod
+    def _check_listen(cls, value: str | None) -> str | None:
+        return value if value is None else check_listen(value)
+
+    @field_validator("dns_server")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
         if value is not None and (value.startswith("unix:") or not is_address(value)):

@@ -44,6 +44,9 @@ def test_the_shipped_file_is_right() -> None:
         ("listen: nowhere\n", "1: listen: expected"),
         ("\nlisten: unix:/tmp/x\n", "2: listen: expected host:port, got a Unix socket"),
         ("metrics: unix:/tmp/x\n", "1: metrics: expected host:port, got a Unix socket"),
+        ("metrics: localhost:9464\n", "1: metrics: expected an IP address of this machine, e.g. 127.0.0.1"),
+        ("listen: 127.0.0.1:99999\n", "1: listen: expected a port up to 65535, got 99999"),
+        (f"{TOY}    replicas: ['a:99999']\n", "4: services[0].replicas[0]: expected a port up to 65535"),
         (
             "auth:\n  issuer: a\n  isuer: b\n",
             "3: auth.isuer: unknown key; those that exist: audience, clock_skew_s",
