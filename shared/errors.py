@@ -37,6 +37,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "sensorium"
+# Of a retry within a call: more than a queue or an adaptive limit asks for, less than a model that is broken.
+_LONGEST_PUSHBACK_S = 10.0
 # Exit code of a process that wants to be started again: EX_TEMPFAIL of <sysexits.h>.
 RESTART_CODE = 75
 # Reason of a refusal by a queue that has no place left: admission takes it as overload.
@@ -255,8 +257,8 @@ class ResourceExhausted(ClientError):
 
     @property
     def pushback_ms(self) -> int | None:
-        """See SensoriumError; -1, "do not retry", where the same call would be refused again."""
-        return -1 if self.retry_after_s is None else ceil(self.retry_after_s * 1000)
+        """See SensoriumError."""
+        return _pushback_ms(self.retry_after_s)
 
 
 class DeadlineExceeded(ClientError):
@@ -301,7 +303,7 @@ class Unavailable(ServerError):
     @property
     def pushback_ms(self) -> int | None:
         """See SensoriumError."""
-        return ceil(self.retry_after_s * 1000)
+        return _pushback_ms(self.retry_after_s)
 
 
 class Internal(ServerError):
@@ -350,6 +352,13 @@ class GatewayReply:
         for detail in details:
             status.details.add().Pack(detail)
         return status
+
+
+def _pushback_ms(retry_after_s: float | None) -> int:
+    """-1, "do not retry", where the same call would be refused again, or is not for a library to sleep over in its middle:
+    a wait that outlasts the deadline would be told as DEADLINE_EXCEEDED, and the reason would be lost.
+    """
+    return -1 if retry_after_s is None or retry_after_s > _LONGEST_PUSHBACK_S else ceil(retry_after_s * 1000)
 
 
 def _retry_info(retry_after_s: float) -> error_details_pb2.RetryInfo:

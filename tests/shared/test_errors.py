@@ -130,6 +130,16 @@ def test_every_leaf_has_its_code_and_detail(error: SensoriumError, code: str, de
     assert isinstance(error, ClientError) != isinstance(error, ServerError)
 
 
+@pytest.mark.parametrize(("retry_after_s", "pushback_ms"), [(0.25, 250), (10.0, 10_000), (30.0, -1)])
+def test_a_library_is_not_told_to_wait_for_long(retry_after_s: float, pushback_ms: int) -> None:
+    for error in (
+        Unavailable("model a", reason="it is not loaded", retry_after_s=retry_after_s),
+        ResourceExhausted("calls", limit=1, retry_after_s=retry_after_s),
+    ):
+        assert error.pushback_ms == pushback_ms
+        assert "RetryInfo" in get_details(error.to_status())
+
+
 def test_internal_carries_the_request_id_and_nothing_else() -> None:
     error = Internal("r-1")
     assert error.message == "internal error; report it with request id r-1"
