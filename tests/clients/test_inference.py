@@ -43,6 +43,32 @@ async def test_the_async_client_does_likewise(async_client: AsyncClient) -> None
     assert found == list(range(20))
 
 
+async def test_a_mesh_that_says_nothing_of_a_message_is_given_up(
+    client: Client, async_client: AsyncClient, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorium.stream.GRACE_S", 0.1)
+    monkeypatch.setattr("sensorium.aio_stream.GRACE_S", 0.1)
+    with pytest.raises(errors.DeadlineExceeded, match="said nothing of a message"):
+        next(client.stream_infer("wait", numbered(), timeout_s=0.2))
+    assert seen.cancelled.wait(WAIT_S)
+    seen.cancelled.clear()
+    with pytest.raises(errors.DeadlineExceeded, match="said nothing of a message"):
+        await take(async_client.stream_infer("wait", numbered(), timeout_s=0.2))
+
+
+def test_only_the_wait_for_answers_is_limited(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorium.stream.GRACE_S", 0.1)
+    go_on = threading.Event()
+
+    def source() -> Iterator[Inputs]:
+        for number in range(3):
+            yield {"x": np.array([number])}
+            assert not go_on.wait(0.5)
+
+    found = [answer["x"].item() for answer in client.stream_infer("echo", source(), timeout_s=0.2)]
+    assert found == [0, 1, 2]
+
+
 def test_what_is_wrong_with_an_input_is_said(client: Client) -> None:
     with pytest.raises(
         TypeError, match=r"inputs\['x'\]: expected a numpy array or a sensorium.Tensor, got list"

@@ -129,6 +129,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
             inference.parse_stream_reply,
             lambda error: from_rpc_error(error, address=self._connection.target),
             check_at_once(at_once),
+            timeout_s,
         )
 
     async def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:

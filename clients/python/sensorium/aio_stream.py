@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 
-from sensorium.calls.stream import Settled
+from sensorium.calls.stream import GRACE_S, Settled, unanswered
 from sensorium.errors import Cancelled, SensoriumError
 from sensorium.stream import ended_early
 
@@ -91,10 +91,11 @@ async def stream_messages(
     parse: Callable[[Any], Any],
     describe: Callable[[grpc.aio.AioRpcError], SensoriumError],
     at_once: int,
+    timeout_s: float,
 ) -> AsyncGenerator[Any, None]:
     """One call with a message per input, and a reply per message. make: a message, or Settled for an input that is none.
 
-    Closing it cancels the call.
+    timeout_s: of each message, which the mesh keeps, unless it hangs. Closing it cancels the call.
     """
     slots = asyncio.Semaphore(at_once)
     # In the order of the inputs: a result that took no message, or None where the next reply is to be read.
@@ -126,8 +127,11 @@ async def stream_messages(
 
     async def read() -> Any:
         try:
-            with closing_is_an_error():
-                reply = await call.read()
+            async with asyncio.timeout(timeout_s + GRACE_S):
+                with closing_is_an_error():
+                    reply = await call.read()
+        except TimeoutError as error:
+            raise unanswered(timeout_s) from error
         except grpc.aio.AioRpcError as error:
             if error.details() == _NOT_WRITTEN:
                 raise ended_early() from error

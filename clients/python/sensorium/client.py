@@ -136,7 +136,8 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
     ) -> Generator[Inference, None, None]:
         """`infer` for as many inputs as come, over one stream to one replica; answers in order, as `stream` has them.
 
-        timeout_s: of each message, from when it arrives; the stream itself may last as long as the mesh lets it.
+        timeout_s: of each message, from when it arrives; the stream itself may last as long as the mesh lets it. A mesh that
+        says nothing of a message for five seconds more is taken for gone: DeadlineExceeded is raised.
         """
         timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         check_inputs(inputs)
@@ -149,6 +150,7 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
             inference.parse_stream_reply,
             lambda error: self._describe(error, 0),
             check_at_once(at_once),
+            timeout_s,
         )
 
     def list_models(self, service: str = "", *, timeout_s: float | None = None) -> list[ModelInfo]:

@@ -5,6 +5,7 @@ What one input becomes is in `sensorium.calls`.
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from sensorium.calls.stream import Settled
+from sensorium.calls.stream import GRACE_S, Settled, unanswered
 from sensorium.errors import SensoriumError, Unavailable
 
 T = TypeVar("T")
@@ -160,22 +161,71 @@ def stream_calls(
             yield result
 
 
+class _Watch:
+    """Cancels a call whose next message is late, from a thread of its own: gRPC waits for messages without a limit."""
+
+    def __init__(self, limit_s: float, cancel: Callable[[], Any]) -> None:
+        self._limit_s, self._cancel = limit_s, cancel
+        self._changed = threading.Condition()
+        self._until_s: float | None = None
+        self._idle = self._over = False
+        self.was_late = False
+        threading.Thread(target=self._run, name="sensorium-watch", daemon=True).start()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._until_s = time.monotonic() + self._limit_s
+            # Elsewise it wakes up in time by itself.
+            if self._idle:
+                self._changed.notify()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._until_s = None
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        with self._changed:
+            self._over = True
+            self._changed.notify()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._over:
+                left_s = None if self._until_s is None else self._until_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    self.was_late = True
+                    break
+                self._idle = left_s is None
+                self._changed.wait(left_s)
+        if self.was_late:
+            self._cancel()
+
+
 @dataclass(frozen=True)
 class _Reply:
     """The next message of a call."""
 
     call: Any
+    watch: _Watch
+    timeout_s: float
     parse: Callable[[Any], Any]
     describe: Callable[[grpc.RpcError], SensoriumError]
 
     def wait(self) -> Any:
         """See Pending."""
         try:
-            return self.parse(next(self.call))
+            with self.watch:
+                message = next(self.call)
         except StopIteration:
             raise ended_early() from None
         except grpc.RpcError as error:
+            if self.watch.was_late:
+                raise unanswered(self.timeout_s) from error
             raise self.describe(error) from error
+        return self.parse(message)
 
     def cancel(self) -> None:
         """See Pending."""
@@ -194,10 +244,11 @@ def stream_messages(
     parse: Callable[[Any], Any],
     describe: Callable[[grpc.RpcError], SensoriumError],
     at_once: int,
+    timeout_s: float,
 ) -> Generator[Any, None, None]:
     """One call with a message per input, and a reply per message. make: a message, or Settled for an input that is none.
 
-    Closing it cancels the call.
+    timeout_s: of each message, which the mesh keeps, unless it hangs. Closing it cancels the call.
     """
     with _window(at_once) as window:
         opened = threading.Event()
@@ -212,7 +263,8 @@ def stream_messages(
             yield from window.feed(inputs, start)
 
         call = open_call(messages())
-        reply = _Reply(call, parse, describe)
+        watch = _Watch(timeout_s + GRACE_S, call.cancel)
+        reply = _Reply(call, watch, timeout_s, parse, describe)
         opened.set()
         if not call.add_callback(window.note_end):
             window.note_end()
@@ -228,4 +280,5 @@ def stream_messages(
             with suppress(grpc.RpcError):
                 deque(call, 0)
         finally:
+            watch.stop()
             call.cancel()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sensorium.calls import nlp, speech, vision
 from sensorium.calls.plan import Plan, check_timeout
-from sensorium.errors import InvalidArgument
+from sensorium.errors import DeadlineExceeded, InvalidArgument
 from sensorium.results import (
     ImageEmbedding,
     ImageExplanation,
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 # Inputs of a stream under way: enough to keep a few replicas at work, and to fill the batches of one.
 AT_ONCE = 8
+# By how much a message's own timeout is over before a mesh that said nothing of it is taken for gone: its word comes first.
+GRACE_S = 5.0
 # Method of the clients -> (what makes its plan, what its results are).
 _CALLS: Mapping[str, tuple[Callable[..., Plan[Any]], type[Result]]] = {
     "classify_image": (vision.classify_image, ImageLabels),
@@ -105,6 +107,14 @@ def streamed(client: object, call: Callable[..., Any], options: Mapping[str, Any
     if timeout_s is not None:
         timeout_s = check_timeout(timeout_s)
     return StreamedCall(*_CALLS[name], arguments, timeout_s, priority)
+
+
+def unanswered(timeout_s: float) -> DeadlineExceeded:
+    """The error of a stream whose mesh does not even say that a message is late."""
+    return DeadlineExceeded(
+        f"the mesh said nothing of a message for {timeout_s:g} s and {GRACE_S:g} more; ask again",
+        code="DEADLINE_EXCEEDED",
+    )
 
 
 def unreadable(error: Exception) -> InvalidArgument:
