@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 from sensorium import Client
+from sensorium.errors import PermissionDenied
 
 from cli.calling import Address, open_client
 from cli.options import Json
-from cli.output import print_json, print_table
+from cli.output import print_json, print_table, stderr
 
 # Loading takes up to some seconds on each replica, and all of them load at a time.
 _TIMEOUT_S = 120.0
@@ -35,7 +36,7 @@ def load(
     """Load a model, or a version of it, as it lies on the replicas' disks now; what served before serves until then.
 
     A version that cannot be loaded is refused with its reason, and what served before serves on. Needs a token with the
-    scopes `admin`, to load it, and `mesh`, to say what came of it.
+    scope `admin`, and with `mesh` to say what came of it.
     """
     with open_client(address, timeout) as client:
         client.load_model(name, version)
@@ -51,8 +52,8 @@ def unload(
 ) -> None:
     """Unload a model, or a version of it, until it is loaded again. Calls that run end on it.
 
-    Where a version is named, the one before it is loaded and takes over. Needs a token with the scopes
-    `admin`, to unload it, and `mesh`, to say what came of it.
+    Where a version is named, the one before it is loaded and takes over. Needs a token with the scope `admin`,
+    and with `mesh` to say what came of it.
     """
     with open_client(address, timeout) as client:
         client.unload_model(name, version)
@@ -60,8 +61,13 @@ def unload(
 
 
 def _show(client: Client, name: str, json_lines: bool) -> None:
-    """What the mesh says of the model now."""
-    models = [model for model in client.list_models() if name in (model.public_name, model.name)]
+    """What the mesh says of the model now, if the token may know."""
+    try:
+        listed = client.list_models()
+    except PermissionDenied:
+        stderr().print("done; what came of it is told to tokens with the scope `mesh`", markup=False)
+        return
+    models = [model for model in listed if name in (model.public_name, model.name)]
     if json_lines:
         for model in models:
             print_json(

@@ -259,7 +259,7 @@ def read_calls(said: str, costs: Mapping[str, Cost]) -> dict[str, dict[str, floa
         if name not in costs:
             raise ValueError(f"{name}: expected one of {', '.join(costs)}")
         if not rate.replace(".", "", 1).isdigit() or not float(rate):
-            raise ValueError(f"{pair}: expected NAME=CALLS_PER_SECOND")
+            raise ValueError(f"{pair}: expected NAME=CALLS_PER_SECOND, a number above 0")
         found[find_service(name)][name] = float(rate)
     return found
 
@@ -290,6 +290,8 @@ def main() -> None:
     parser.add_argument("--calls", metavar="NAME=RATE,…", help="calls a second, names as in the table")
     parser.add_argument("--utilization", type=float, default=UTILIZATION, help="how busy replicas may be")
     arguments = parser.parse_args()
+    if not (arguments.write or arguments.calls):
+        parser.error("expected --calls or --write")
     if arguments.write:
         kept = read_rows(REPORT, ["capacity", "balancing"])
         rows = [row for topic in kept.values() for row in topic]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def test_versions_are_loaded_and_unloaded_everywhere(models_dir: Path, tmp_path:
 
         copy_version(source, here, "4")
         assert ("4", "ready", 2) in models(mesh, "load", "minilm")
+        # Who may load, but not list.
+        create = ["token", "create", "ops", "--scope", "admin", "--state-dir", str(mesh.state)]
+        token = run([sys.executable, "-m", "cli", *create], mesh).stdout.strip()
+        done = run([sys.executable, "-m", "cli", "models", "load", "minilm"], replace(mesh, token=token))
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "the scope `mesh`" in done.stderr
         copy_version(source, here, "5")
         deadline = time.monotonic() + LIMIT_S
         while client.embed_text("hello").model.version != "5":
