@@ -12,7 +12,7 @@ import typer
 from cli.models_image import bake, digest
 from cli.models_load import load, unload
 from cli.models_release import release
-from cli.options import Json, StateDir, state_folder
+from cli.options import Json, ModelNames, StateDir, state_folder
 from cli.output import megabytes, print_json, print_table, stderr, stdout
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
@@ -25,19 +25,10 @@ from cli.tune.command import tune
 
 app = typer.Typer(help="List, pull, show, load, tune, compare and promote models.", no_args_is_help=True)
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME",
-        help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
-        show_default=False,
-    ),
-]
-
 
 @app.command()
 def pull(
-    names: Names = None,
+    names: ModelNames = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make artifacts again even if they are there.")
     ] = False,
@@ -71,7 +62,7 @@ def pull(
 
 
 @app.command("list")
-def list_models(names: Names = None, json_lines: Json = False, state_dir: StateDir = None) -> None:
+def list_models(names: ModelNames = None, json_lines: Json = False, state_dir: StateDir = None) -> None:
     """List the models of the catalogues and whether they are pulled (what the mesh serves: `sensorium status`)."""
     rows = [_describe(entry, state_folder(state_dir)) for entry in choose(read_catalogs(ROOT), names or [])]
     if json_lines:

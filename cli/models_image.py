@@ -7,25 +7,17 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandError
-from cli.options import StateDir, state_folder
+from cli.options import ModelNames, StateDir, state_folder
 from cli.output import megabytes, print_table
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME",
-        help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
-        show_default=False,
-    ),
-]
 Without = Annotated[
     str, typer.Option("--without", metavar="NAME,…", help="Models to leave out.", show_default=False)
 ]
 
 
-def digest(names: Names = None, without: Without = "") -> None:
+def digest(names: ModelNames = None, without: Without = "") -> None:
     """Print the digest of what an image of these models holds: 12 hex digits, which are the image's tag.
 
     Models that may be fetched but not passed on are refused by name: leave them out.
@@ -40,7 +32,7 @@ def bake(
         Path,
         typer.Argument(metavar="FOLDER", help="The folder to fill.", show_default=False, file_okay=False),
     ],
-    names: Names = None,
+    names: ModelNames = None,
     without: Without = "",
     expect: Annotated[
         str | None,

@@ -14,6 +14,14 @@ MaxRuns = Annotated[
         help="Most runs of the model per input: more are steadier and slower. 0 = the service's default, 128.",
     ),
 ]
+ModelNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Models (`minilm`, `nlp/minilm`) or services (`nlp`); none means all.",
+        show_default=False,
+    ),
+]
 StateDir = Annotated[
     Path | None,
     typer.Option(
