@@ -12,14 +12,9 @@ from tests.gateway.support.running import MESH, Gateway
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Running, without replicas."""
-    made = Gateway(tmp_path_factory.mktemp("gw"))
-    made.prepare()
-    try:
-        made.start()
+    with Gateway(tmp_path_factory.mktemp("gw")).running() as made:
         yield made
         assert made.stop() == 0, made.log()
-    finally:
-        made.clear()
 
 
 @pytest.fixture

@@ -21,13 +21,9 @@ TIMEOUT_S = 5.0
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a port for Prometheus."""
-    made = Gateway(tmp_path_factory.mktemp("gw"), environ={"SENSORIUM_GATEWAY_METRICS": "127.0.0.1:0"})
-    made.prepare()
-    try:
-        made.start()
+    environ = {"SENSORIUM_GATEWAY_METRICS": "127.0.0.1:0"}
+    with Gateway(tmp_path_factory.mktemp("gw"), environ=environ).running() as made:
         yield made
-    finally:
-        made.clear()
 
 
 def metrics_url(gateway: Gateway) -> str:

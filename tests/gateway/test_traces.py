@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.telemetry import tracing
-from shared.telemetry.tracing import TraceSettings
 from tests.gateway.support import toy
 from tests.gateway.support.running import Gateway, say
-from tests.support.trace_store import Span, TraceStore, trace_store
+from tests.support.trace_store import Span, TraceStore, recording
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
@@ -18,26 +16,17 @@ CALLER = "b7ad6b7169203331"
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[TraceStore]:
-    with trace_store() as opened:
-        # The replicas of these tests live in this process.
-        tracing.start(TraceSettings(endpoint=opened.endpoint), "toy", "here")
-        try:
-            yield opened
-        finally:
-            tracing.stop()
+    # The replicas of these tests live in this process.
+    with recording("toy", "here") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory, store: TraceStore) -> Iterator[Gateway]:
     """A gateway that records what its callers want recorded, and nothing by chance."""
     environ = {"SENSORIUM_TRACE_ENDPOINT": store.endpoint, "SENSORIUM_TRACE_SHARE": "0"}
-    made = Gateway(tmp_path_factory.mktemp("gw"), environ=environ)
-    made.prepare()
-    try:
-        made.start()
+    with Gateway(tmp_path_factory.mktemp("gw"), environ=environ).running() as made:
         yield made
-    finally:
-        made.clear()
 
 
 def of(spans: list[Span], trace: str) -> dict[str, list[Span]]:

@@ -12,6 +12,9 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from shared.telemetry import tracing
+from shared.telemetry.tracing import TraceSettings
+
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "trace_store"
 # Of opentelemetry/proto/trace/v1/trace.proto and its neighbours what a test asks for: number, type or message, many.
@@ -127,6 +130,17 @@ def trace_store() -> Iterator[TraceStore]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def recording(service: str, instance: str) -> Iterator[TraceStore]:
+    """A store that this process sends its own spans to."""
+    with trace_store() as store:
+        tracing.start(TraceSettings(endpoint=store.endpoint), service, instance)
+        try:
+            yield store
+        finally:
+            tracing.stop()
 
 
 def _read_json(body: bytes) -> Iterator[Span]:

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,16 @@ class Gateway:
         self.key = load_or_create(self.state / "keys")
         (self.state / "toy.binpb").write_bytes(toy.descriptor_set())
         self.config.write_text(self.mesh)
+
+    @contextmanager
+    def running(self) -> Iterator[Gateway]:
+        """Prepared and started, for the length of a `with` block."""
+        self.prepare()
+        try:
+            self.start()
+            yield self
+        finally:
+            self.clear()
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SENSORIUM_")}

@@ -15,7 +15,7 @@ from shared.rpc.report import Report
 from shared.telemetry import tracing
 from shared.telemetry.correlation import Correlation
 from shared.telemetry.tracing import Span, TraceMetrics, TraceSettings
-from tests.support.trace_store import TraceStore, trace_store
+from tests.support.trace_store import TraceStore, recording, trace_store
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 WANTED = Correlation("r-1", f"00-{TRACE}-{CALLER}-01")
@@ -24,12 +24,8 @@ PATIENCE_S = 30.0
 
 @pytest.fixture
 def store() -> Iterator[TraceStore]:
-    with trace_store() as opened:
-        tracing.start(TraceSettings(endpoint=opened.endpoint), "stub", "one")
-        try:
-            yield opened
-        finally:
-            tracing.stop()
+    with recording("stub", "one") as opened:
+        yield opened
 
 
 def count(outcome: str) -> float:
