@@ -204,7 +204,7 @@ class Mesh(Section):
 
     listen: Address = "127.0.0.1:8080"
     # State of the data plane, read-only, on loopback only; 0 means any free port.
-    admin_port: int = Field(default=9901, ge=0, le=65_535)
+    admin_port: int = Field(default=9901, ge=0, le=MAX_PORT)
     # Where Prometheus may ask for /metrics (the data plane's) and /metrics/control; nowhere if left out. Who may reach it
     # is told nothing of callers but their number, and asked for no token.
     metrics: Address | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from gateway.config import check_listen, is_address
+from gateway.config import MAX_PORT, check_listen, is_address
 from shared.settings import Settings
 
 
@@ -17,7 +17,7 @@ class GatewaySettings(Settings):
     """The mesh's file; `--config` overrides it."""
     listen: str | None = None
     """`host:port`, instead of `listen` of the file; port 0: a free one."""
-    admin_port: int | None = Field(default=None, ge=0, le=65_535)
+    admin_port: int | None = Field(default=None, ge=0, le=MAX_PORT)
     """Instead of `admin_port` of the file; 0: a free one."""
     metrics: str | None = None
     """`host:port`, instead of `metrics` of the file; port 0: a free one."""

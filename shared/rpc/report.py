@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 
-from shared.telemetry.tracing import Span
+from shared.telemetry.tracing import Span, Value
 
 __all__ = ["Report", "current_report", "set_report"]
 
@@ -117,7 +117,7 @@ def _to_spans(
 ) -> tuple[Span, ...]:
     """One run that has just ended, as the parts of a trace: its wait, and its slot in a batch."""
     taken_s = now_s - compute_s - batch_s
-    attributes: dict[str, str | int | float | bool] = {"sensorium.model": model}
+    attributes: dict[str, Value] = {"sensorium.model": model}
     queue = Span("queue", taken_s - queue_s, taken_s, attributes)
     # It was answered out of the cache, or it never ran.
     if not batch_size:

@@ -31,7 +31,7 @@ from shared.settings import Settings
 from shared.telemetry.correlation import Correlation, TraceParent
 from shared.telemetry.logging import get_logger
 
-__all__ = ["Span", "TraceMetrics", "TraceSettings", "record", "start", "stop", "wants"]
+__all__ = ["Span", "TraceMetrics", "TraceSettings", "Value", "record", "start", "stop", "wants"]
 
 Value: TypeAlias = str | int | float | bool
 
