@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 import grpc
 from pygrpc_native import EVENT_CANCEL, STREAM_CLOSED, STREAM_FULL, NativeGrpcFront
 
+from shared.rpc.channel import channel as open_channel
 from shared.rpc.context import NativeContext
 from shared.rpc.method import Method
 from shared.rpc.quick import Details, Quick, Shortcut
@@ -37,6 +38,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _IO_THREADS = 1
 # Events that are taken from the front at a time.
 _BURST = 64
+# How long the last answers get to be written when the server stops.
+_FLUSH_S = 1.0
 _OK = grpc.StatusCode.OK
 # Folder of the socket to grpc.aio, in the system's folder for temporary files; the process's id follows.
 _FOLDER = "sensorium-front-"
@@ -51,6 +54,9 @@ class NativeServer:
         self._front: NativeGrpcFront | None = None
         self._fallback: grpc.aio.Server | None = None
         self._folder: Path | None = None
+        self._address = ""
+        # Any method that the front answers itself.
+        self._probe_path: str | None = None
         self._registered: dict[str, dict[str, Handler]] = {}
         self._shortcuts: dict[str, Quick] = {}
         # By the front's number of the method: its shortcut, and what begins a call on the usual way.
@@ -87,7 +93,10 @@ class NativeServer:
             )
         except OSError as error:
             raise RuntimeError(f"cannot bind {address}") from error
-        return int(self._front.bound_port)
+        port = int(self._front.bound_port)
+        host = address.rpartition(":")[0]
+        self._address = address if address.startswith("unix:") else f"{host}:{port}"
+        return port
 
     async def start(self) -> None:
         """Takes calls."""
@@ -105,6 +114,7 @@ class NativeServer:
         if behind:
             await self._start_fallback(front, behind)
         front.add_methods([(path, handler.response_streaming) for path, handler in native.items()])
+        self._probe_path = next(iter(native), None)
         self._methods = [
             (
                 self._shortcuts.get(path),
@@ -130,9 +140,22 @@ class NativeServer:
         if fallback is not None:
             await fallback
         if self._front is not None:
+            await self._flush()
             await asyncio.to_thread(self._front.close)
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _flush(self) -> None:
+        """Waits until the front has written the answers that it was given: closing it throws away what is not.
+
+        It does not say when that is so. But its one thread writes them in the order it got them, so that they are gone
+        once a call of our own has been refused.
+        """
+        if self._probe_path is None:
+            return
+        async with open_channel(self._address) as channel:
+            with suppress(grpc.aio.AioRpcError):
+                await channel.unary_unary(self._probe_path, bytes, bytes)(b"", timeout=_FLUSH_S)
 
     async def _start_fallback(
         self, front: NativeGrpcFront, services: Mapping[str, Mapping[str, Handler]]
