@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from shared.inference.rounding import LARGEST, round_weights
 
@@ -28,6 +29,8 @@ _WIDE = 16
 # Operator -> input that holds weights.
 _WEIGHTS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "ConvTranspose": 1}
 _RECURRENT = ("LSTM", "GRU", "RNN")
+# Operators that only rearrange values: the exporter writes them where ONNX has a layer's gates in another order than torch.
+_REARRANGING = {"Concat", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 def weight_only_int8(
@@ -40,6 +43,7 @@ def weight_only_int8(
     """
     model = onnx.load_model_from_string(content)
     graph = model.graph
+    _rearrange_weights(model)
     held = {item.name: item for item in graph.initializer}
     users: dict[str, list[tuple[NodeProto, int]]] = {}
     for node in graph.node:
@@ -77,6 +81,27 @@ def weight_only_int8(
     graph.node.extend(copied)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rearrange_weights(model: onnx.ModelProto) -> None:
+    """Store weights in the order in which layers take them, instead of rearranging them when the graph is opened."""
+    graph = model.graph
+    held = {item.name: item for item in graph.initializer}
+    kept: list[NodeProto] = []
+    for node in graph.node:
+        given = [name for name in node.input if name]
+        if node.op_type in _REARRANGING and all(name in held for name in given):
+            taken = {name: numpy_helper.to_array(held[name]) for name in given}
+            [made] = ReferenceEvaluator(node, opsets={"": model.opset_import[0].version}).run(None, taken)
+            held[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(made), node.output[0])
+        else:
+            kept.append(NodeProto.FromString(node.SerializeToString()))
+    if len(kept) == len(graph.node):
+        return
+    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(item for name, item in held.items() if name in used)
 
 
 def _kept_axes(uses: list[tuple[NodeProto, int]], dims: int) -> tuple[int, ...] | None:

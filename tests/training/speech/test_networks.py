@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
+from services.speech.training.model.formula import without_spectrum
 from services.speech.training.model.logmel import FFT, HOP, WINDOW, LogMel, mel_matrix
 from services.speech.training.model.networks import BODIES, SoundClassifier
 from shared.training.export import to_onnx
@@ -61,6 +62,22 @@ def test_every_body_exports_with_any_batch(body):
     alone = session.run(None, {"audio": audio(4)[2:3]})[0]
     assert together.shape == (4, 12)
     assert np.abs(together[2] - alone[0]).max() < 1e-4
+
+
+def test_the_spectrum_as_a_formula_answers_as_the_stored_one():
+    torch.manual_seed(0)
+    network = SoundClassifier("cnn", 12, LENGTH, width=4).eval()
+    stored = to_onnx(network, {"audio": torch.from_numpy(audio(3))}, ["logits"], {"audio": {0: "batch"}})
+    formula = without_spectrum(stored)
+    assert len(stored) - len(formula) > 200_000
+    assert formula == without_spectrum(stored)
+    answers = [
+        onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(
+            None, {"audio": audio(4)}
+        )[0]
+        for graph in (stored, formula)
+    ]
+    assert np.abs(answers[0] - answers[1]).max() < 1e-5
 
 
 def test_unknown_body():
