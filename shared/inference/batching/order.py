@@ -86,8 +86,6 @@ class FairOrder:
 
     def add(self, item: Item) -> None:
         """Let an item wait for its turn."""
-        if not self.count:
-            self._reset()
         flow = self._flows.get(item.principal)
         if flow is None:
             flow = self._add_flow(item.principal)
@@ -160,9 +158,6 @@ class FairOrder:
     def remove(self, item: Item) -> None:
         """Take an item out wherever it stands; its principal's next one gets the turn that it did not use."""
         self._forget(item)
-        if not self.count:
-            self._reset()
-            return
         flow = self._flows[item.principal]
         flow.finish = max(flow.finish - item.cost, self._now)
         self._lanes[item.kind, item.bucket].rows -= item.rows
@@ -187,7 +182,7 @@ class FairOrder:
         for item in items:
             item.waiting = False
         self.count, self.cost, self.rows = 0, 0.0, 0
-        self._reset()
+        self.reset()
         return items
 
     def _forget(self, item: Item) -> None:
@@ -198,8 +193,12 @@ class FairOrder:
         self.cost = self.cost - item.cost if self.count else 0.0
         self._flows[item.principal].backlog -= item.cost
 
-    def _reset(self) -> None:
-        """Nobody waits: a new busy time begins, in which nobody has had anything yet."""
+    def reset(self) -> None:
+        """Nobody waits, and nothing runs: a new busy time will begin, in which nobody has had anything yet.
+
+        Not as long as something runs. Its principal would have had nothing yet, and his next item went before those of
+        others who come a moment later: with a queue that is empty now and then, turns would go by age alone.
+        """
         self._now = 0.0
         self._gone = 0
         self._flows.clear()

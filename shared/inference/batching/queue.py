@@ -103,6 +103,11 @@ class Queue:
         item.inputs = ()
         return True
 
+    def rest(self) -> None:
+        """Nobody waits, and nothing runs: who has had how much is forgotten."""
+        for order in self._orders:
+            order.reset()
+
     def clear(self) -> list[Item]:
         """Take all items out."""
         return [item for order in self._orders for item in order.clear()]

@@ -109,6 +109,8 @@ class Room:
         """Forget a run."""
         with self.changed:
             self.running.discard(run)
+            if self.idle:
+                self.queue.rest()
 
     @property
     def idle(self) -> bool:

@@ -48,6 +48,28 @@ def test_who_comes_with_one_item_does_not_wait_for_anothers_five_hundred() -> No
     assert quiet in (take_next(order), take_next(order))
 
 
+def test_what_is_served_counts_although_nobody_waited_behind_it() -> None:
+    order = FairOrder()
+    order.add(make_item("flood"))
+    take_next(order)
+    # It runs; one more of the flood comes, and then somebody who has had nothing.
+    again, quiet = make_item("flood"), make_item("quiet")
+    order.add(again)
+    order.add(quiet)
+    assert take_all(order) == [quiet, again]
+
+
+def test_after_a_rest_nobody_is_owed_anything() -> None:
+    order = FairOrder()
+    order.add(make_item("flood"))
+    take_next(order)
+    order.reset()
+    first, second = make_item("flood"), make_item("quiet")
+    order.add(first)
+    order.add(second)
+    assert take_all(order) == [first, second]
+
+
 def test_cost_is_shared_alike_between_those_who_want_more() -> None:
     order = FairOrder()
     for _ in range(300):
