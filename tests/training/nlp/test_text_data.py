@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from services.nlp.training.data import declarations, messages
+from services.nlp.training.data import declarations, everyday, messages
 from services.nlp.training.data.documents import Documents, read_split, read_table, set_aside
 from services.nlp.training.data.mail import FOLDER as MAILS
 from services.nlp.training.data.mail import GROUPS, read_mail, read_mails, split_mails
@@ -206,6 +207,65 @@ def test_declarations_are_read_by_language(datasets: Path) -> None:
 def test_a_missing_index_of_declarations_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="index of declarations"):
         declarations.read_declarations(tmp_path)
+
+
+def test_words_are_as_frequent_as_they_were_counted(datasets: Path) -> None:
+    found = everyday.read_words(datasets)
+    assert len(found) > 40
+    assert "sh" not in found
+    english = found["en"]
+    assert english.words[0] == "the"
+    assert abs(english.shares.sum() - 1) < 1e-9
+    # One word in twenty of English is "the".
+    assert 0.03 < english.shares[0] < 0.08
+    assert not any(word.isdigit() for word in english.words)
+
+
+def test_phrases_are_made_up_of_frequent_words() -> None:
+    counted = everyday.count_words(["a b a", "a"])
+    phrases = everyday.make_phrases(counted, "xx", 2000, np.random.default_rng(0))
+    words = [word for phrase in phrases for word in phrase.split(" ")]
+    assert len(phrases) == 2000
+    assert {len(phrase.split(" ")) for phrase in phrases} == set(range(1, everyday.LONGEST + 1))
+    assert abs(words.count("a") / len(words) - 0.75) < 0.02
+    assert phrases == everyday.make_phrases(counted, "xx", 2000, np.random.default_rng(0))
+    assert not any(" " in one for one in everyday.make_phrases(counted, "ja", 50, np.random.default_rng(0)))
+
+
+def test_sentences_and_phrases_have_a_language(datasets: Path) -> None:
+    sentences = everyday.read_sentences(datasets)
+    assert len({language for language, _ in sentences}) > 60
+    assert ("fr", "Londres est une grande ville du Royaume-Uni") in sentences
+    assert "zh-Hans" in {language for language, _ in sentences}
+    phrases = everyday.read_phrases()
+    assert ("fr", "Où se trouve la gare ?") in phrases
+    assert all(language and phrase and "\t" not in phrase for language, phrase in phrases)
+    assert len(set(phrases)) == len(phrases)
+
+
+def test_what_no_counts_are_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="counts of words"):
+        everyday.read_words(tmp_path)
+    with pytest.raises(DataError, match="examples"):
+        everyday.read_sentences(tmp_path)
+    folder = tmp_path / everyday.WORDS_FOLDER
+    folder.mkdir(parents=True)
+    for content in (
+        b"",
+        b"no gzip",
+        gzip.compress(b""),
+        gzip.compress(b"\xc1"),
+        gzip.compress(b"\x90"),
+        gzip.compress(b"\x93\x01\x02\x03"),
+    ):
+        (folder / "small_xx.msgpack.gz").write_bytes(content)
+        with pytest.raises(DataError, match="small_xx"):
+            everyday.read_words(tmp_path)
+    examples = tmp_path / everyday.SENTENCES_FOLDER / "lang/xx/examples.py"
+    examples.parent.mkdir(parents=True)
+    examples.write_text("sentences = [1 +")
+    with pytest.raises(DataError, match="a list of sentences"):
+        everyday.read_sentences(tmp_path)
 
 
 def test_documents_know_their_digest() -> None:
