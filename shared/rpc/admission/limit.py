@@ -185,14 +185,14 @@ class Limit:
             ahead < self.bound and now_s - self._moved_at_s >= _PATIENCE * self._s_per_answer
         ):
             return True
-        # At the limit, who has less than his share still gets in, and who has more does not: up to twice the limit,
-        # and for BATCH only in the room that INTERACTIVE leaves.
+        # At the limit, who has less than his share still gets in, and who has more does not. Before his call goes one of
+        # each of the others, however many of theirs wait: a burst of one principal's keeps nobody else out. BATCH gets in
+        # only in the room that INTERACTIVE leaves.
         sharing = len(self._held) + (not mine)
         return (
             mine + 1 <= max(1.0, self.bound / sharing)
-            and sharing > 1
-            and ahead < 2 * self.bound
-            and self.urgent < (2 * self.bound if urgent else self.bound)
+            and 1 < sharing <= 2 * self.bound
+            and (urgent or (self.urgent < self.bound and self.in_flight < 2 * self.bound))
         )
 
     def _count_starved(self, now_s: float) -> None:

@@ -93,15 +93,15 @@ def test_the_queue_stays_within_its_bound_before_overload_is_known() -> None:
     assert outcome.most_in_flight <= MAX_QUEUE_WAIT_S / 0.001 + 1
 
 
-def make_overloaded() -> tuple[Limit, float]:
-    """A limit of 20 ms runs that was overloaded, by callers who have left; and the time."""
+def make_overloaded(*, leave: bool = True) -> tuple[Limit, float]:
+    """A limit of 20 ms runs that was overloaded, by calls of `noisy` that have left or are still there; and the time."""
     limit = Limit(4, 0.1, 0.0)
     now_s = 0.0
     while not limit.overloaded:
         now_s += 0.02
         limit.enter("noisy", now_s, urgent=True)
         limit.record(2.0, 0.02, now_s)
-    while limit.in_flight:
+    while leave and limit.in_flight:
         limit.leave("noisy", now_s, urgent=True)
     return limit, now_s
 
@@ -127,6 +127,15 @@ def test_in_overload_who_has_less_than_his_share_gets_in_and_who_has_more_does_n
     assert limit.in_flight == limit.bound
     assert limit.enter("quiet", now_s, urgent=True)
     assert not limit.enter("noisy", now_s, urgent=True)
+
+
+def test_a_burst_that_waits_keeps_nobody_else_out() -> None:
+    limit, now_s = make_overloaded(leave=False)
+    assert limit.in_flight > 2 * limit.bound
+    assert not limit.enter("noisy", now_s, urgent=True)
+    assert not limit.enter("batch", now_s, urgent=False)
+    assert limit.enter("quiet", now_s, urgent=True)
+    assert not limit.enter("quiet", now_s, urgent=True)
 
 
 def test_in_overload_any_number_of_principals_stays_below_twice_the_limit() -> None:
