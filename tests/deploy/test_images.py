@@ -126,7 +126,7 @@ def test_an_image_holds_signed_artifacts_and_their_bill(tmp_path: Path) -> None:
     assert bill == list_materials(entries, artifacts)
     assert bill["metadata"]["component"]["version"] == digest_entries(entries)
     assert [one["licenses"][0]["license"]["id"] for one in bill["components"]] == [
-        "BSD-3-Clause",
+        "CC-BY-SA-4.0",
         "CC-BY-SA-3.0",
     ]
     assert not list((tmp_path / "image").rglob("*.pem")), "the private key stays where it was"
