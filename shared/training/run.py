@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shlex
 import signal
@@ -36,6 +37,8 @@ Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)
 # What a disk, a quota or a limit says when there is no more room.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Numbers of the process groups that this process has been in.
+_GROUPS = itertools.count()
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -158,7 +161,7 @@ def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) ->
     lock = _open_folder(arguments.out) if rank == 0 else None
     owns_group = world > 1 and not torch.distributed.is_initialized()
     if owns_group:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        _join_processes("nccl" if device.type == "cuda" else "gloo")
     run = Run(
         recipe=recipe,
         arguments=arguments,
@@ -179,6 +182,17 @@ def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) ->
             f"in {run.out}"
         )
     return run
+
+
+def _join_processes(backend: str) -> None:
+    """Begins a process group, under keys of its own in the store by which its processes find each other.
+
+    The store outlives a group: of a release's second training, a process that came first would find the address at which
+    another was reached in the first training, and fail to connect.
+    """
+    store, rank, world = next(torch.distributed.rendezvous("env://", timeout=_PATIENCE))
+    own = torch.distributed.PrefixStore(f"group-{next(_GROUPS)}", store)
+    torch.distributed.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=_PATIENCE)
 
 
 def launch(

@@ -18,6 +18,7 @@ from shared.training.run import Run
 from tests.training.conftest import RunScript
 from tests.training.core import train_digits
 from tests.training.core.conftest import MODULE
+from tests.training.core.join_often import RUNS
 
 Parse = Callable[..., argparse.Namespace]
 # What is promised; found were differences below 1e-5.
@@ -50,6 +51,13 @@ def test_what_processes_share_is_what_one_would_have(run_script: RunScript, tmp_
     done = run_script("tests.training.core.two_processes", "--out", tmp_path, processes=2)
     assert done.returncode == 0, done.stderr
     assert "all hold" in done.stdout
+
+
+def test_processes_find_each_other_in_each_of_several_runs(run_script: RunScript, tmp_path: Path) -> None:
+    done = run_script("tests.training.core.join_often", "--out", tmp_path, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": 3\n") == RUNS
+    assert "failed to connect" not in done.stderr
 
 
 def test_alone_a_step_is_the_plain_one(run: Run) -> None:
