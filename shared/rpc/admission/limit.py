@@ -185,14 +185,13 @@ class Limit:
             ahead < self.bound and now_s - self._moved_at_s >= _PATIENCE * self._s_per_answer
         ):
             return True
-        # At the limit, who has no more in flight than somebody else still gets in, up to the limit for himself. Before each
-        # of his calls goes one of each of the others, however many of theirs wait: a burst of one principal's keeps nobody
-        # else out. BATCH gets in only in the room that INTERACTIVE leaves.
+        # At the limit, each of several principals still gets in up to the limit for himself. Before each of his calls goes one
+        # of each of the others, however many of theirs wait: a burst of one principal's keeps nobody else out. BATCH gets in
+        # only in the room that INTERACTIVE leaves.
         most = max(self._held.values(), default=0)
         sharing = len(self._held) + (not mine)
         return (
             sharing > 1
-            and mine <= most
             and mine < self.bound
             and self.in_flight - most + 1 < 2 * self.bound
             and (urgent or (self.urgent < self.bound and self.in_flight < 2 * self.bound))
