@@ -185,9 +185,9 @@ class Limit:
             ahead < self.bound and now_s - self._moved_at_s >= _PATIENCE * self._s_per_answer
         ):
             return True
-        # At the limit, each of several principals still gets in up to the limit for himself. Before each of his calls goes one
-        # of each of the others, however many of theirs wait: a burst of one principal's keeps nobody else out. BATCH gets in
-        # only in the room that INTERACTIVE leaves.
+        # At the limit, each of several principals still gets in, up to the limit for himself. Before each of his calls goes
+        # one of each of the others, however many of theirs wait: a burst of one principal's keeps nobody else out. BATCH
+        # gets in only in the room that INTERACTIVE leaves.
         most = max(self._held.values(), default=0)
         sharing = len(self._held) + (not mine)
         return (

@@ -11,7 +11,7 @@ encoder that `calibrated.py` speaks of.) Tables are looked up in int8 and scaled
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx
@@ -76,11 +76,17 @@ def weight_only_int8(
                 helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name]),
             ]
     nodes = [part for node in graph.node for part in (node, *after.get(id(node), ()))]
-    copied = [NodeProto.FromString(node.SerializeToString()) for node in (*before, *nodes)]
-    del graph.node[:]
-    graph.node.extend(copied)
+    set_nodes(graph, [*before, *nodes])
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: Sequence[NodeProto]) -> None:
+    """Put nodes, its own or others, in the place of a graph's."""
+    # Copied, as taking its own out would empty them.
+    copied = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copied)
 
 
 def _rearrange_weights(model: onnx.ModelProto) -> None:
@@ -95,12 +101,12 @@ def _rearrange_weights(model: onnx.ModelProto) -> None:
             [made] = ReferenceEvaluator(node, opsets={"": model.opset_import[0].version}).run(None, taken)
             held[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(made), node.output[0])
         else:
-            kept.append(NodeProto.FromString(node.SerializeToString()))
+            kept.append(node)
     if len(kept) == len(graph.node):
         return
     used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(kept)
+    set_nodes(graph, kept)
+    del graph.initializer[:]
     graph.initializer.extend(item for name, item in held.items() if name in used)
 
 

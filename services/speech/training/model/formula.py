@@ -10,6 +10,7 @@ from onnxscript import opset18 as op
 from onnxscript import script
 
 from services.speech.training.model.logmel import FFT, WINDOW
+from shared.training.compression.weights import set_nodes
 
 _STORED = "front.spectrum"
 # Numbers of the formula; it takes them as they stand here.
@@ -40,9 +41,6 @@ def without_spectrum(content: bytes) -> bytes:
             names[:] = [_STORED if name == made.name else f"spectrum.{name}" for name in names]
     stored = next(item for item in model.graph.initializer if item.name == _STORED)
     model.graph.initializer.remove(stored)
-    nodes = [*formula.node, *model.graph.node]
-    copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copied)
+    set_nodes(model.graph, [*formula.node, *model.graph.node])
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
