@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.settings import state_dir
+from shared.training.precision import PRECISIONS
 
 Number = TypeVar("Number", int, float)
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "bf16", "fp16")
 # What may differ between the command that wrote a checkpoint and the one that goes on from it: none of it changes the
 # curve. Every other argument, a script's own included, must be the same.
 CHANGEABLE = frozenset(
@@ -110,7 +110,10 @@ def make_parser(
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", choices=DEVICES, default="auto", help="auto = cuda where there is one")
     machine.add_argument(
-        "--precision", choices=PRECISIONS, default=precision, help="of matrix products; weights stay fp32"
+        "--precision",
+        choices=PRECISIONS,
+        default=precision,
+        help="bf16, fp16: of matrix products alone; fp64: of everything, to tell rounding from a fault",
     )
     machine.add_argument(
         "--threads",

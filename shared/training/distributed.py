@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from shared.training import position
 from shared.training.errors import DivergedError, TrainingError
+from shared.training.precision import widen
 from shared.training.randomness import GlobalDropout
 from shared.training.run import Run
 
@@ -184,9 +185,11 @@ class GlobalBatchNorm(_BatchNorm):
             return super().forward(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        # Sums in fp32 even where activations are of half the width.
-        wide = x.float()
-        count = _SumOverProcesses.apply(torch.tensor([x.numel() / x.shape[1]], device=x.device))
+        # Sums in fp32 at least, even where activations are of half the width.
+        wide = widen(x)
+        count = _SumOverProcesses.apply(
+            torch.tensor([x.numel() / x.shape[1]], dtype=wide.dtype, device=x.device)
+        )
         mean = _SumOverProcesses.apply(wide.sum(axes)) / count
         # Around the mean, in a second round: the difference of two large sums would cancel.
         centred = wide - mean.view(shape)
@@ -245,7 +248,7 @@ def _sum_gradients(model: nn.Module, loss: Tensor) -> Tensor:
     parts = [
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in learning
     ]
-    flat = torch.cat([loss.float().reshape(1), present, *(part.float().reshape(-1) for part in parts)])
+    flat = torch.cat([widen(loss).reshape(1), present, *(widen(part).reshape(-1) for part in parts)])
     _together(torch.distributed.all_reduce, flat)
     total, present, rest = flat[0], flat[1 : 1 + len(learning)], flat[1 + len(learning) :]
     sizes = [parameter.numel() for parameter in learning]

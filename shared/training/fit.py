@@ -19,6 +19,7 @@ from torch import nn
 from shared.training import position
 from shared.training.distributed import broadcast_object, check_agreement
 from shared.training.errors import DivergedError, TrainingError
+from shared.training.precision import computing_in
 from shared.training.randomness import seed_everything
 from shared.training.run import Run
 from shared.training.schedule import Schedule
@@ -77,41 +78,42 @@ def fit(
     if better not in ("higher", "lower"):
         raise ValueError(f"better: expected higher or lower, got {better!r}")
     identity = describe_identity(run, metric, better, data_digest)
-    progress = resume(run, model, optimizer, identity)
-    resumed = kept = progress.epoch
-    if resumed and progress.epochs != epochs and resumed >= epochs:
-        done = "1 epoch is" if resumed == 1 else f"{resumed} epochs are"
-        run.say(f"--epochs was {progress.epochs}, is {epochs}: {done} done already and none is added")
-    elif resumed and progress.epochs != epochs and schedule is not None:
-        run.say(
-            f"--epochs was {progress.epochs}, is {epochs}: the learning rate goes on as one of {epochs} epochs would"
-        )
-    progress.epochs = epochs
-    with _scheduled(optimizer, schedule, epochs):
-        while progress.epoch < epochs and not progress.has_stalled(patience):
-            epoch = progress.epoch + 1
-            try:
-                row, measured = _run_epoch(run, model, optimizer, train_one_epoch, evaluate, epoch)
-                _check_finite(row, model)
-            except DivergedError as error:
-                raise DivergedError(_describe_divergence(run, error, kept)) from error
-            check_agreement(run, model)
-            if metric not in measured:
-                raise ValueError(
-                    f"metric: expected one of {sorted(measured)}, which evaluate returned, got {metric!r}"
-                )
-            is_best = not progress.best or _is_better(measured[metric], progress.best[metric], better)
-            progress.history.append(row)
-            if is_best:
-                progress.best_epoch, progress.best = epoch, measured
-            ends = epoch >= epochs or progress.has_stalled(patience)
-            if is_best or ends or epoch % run.arguments.checkpoint_every == 0:
-                keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
-                kept = epoch
-            run.say(_describe_epoch(row, epochs, is_best))
-    stopped_early = progress.epoch < epochs
-    if progress.best_epoch != progress.epoch or resumed == progress.epoch:
-        load_best(run, model)
+    with computing_in(run.precision, model):
+        progress = resume(run, model, optimizer, identity)
+        resumed = kept = progress.epoch
+        if resumed and progress.epochs != epochs and resumed >= epochs:
+            done = "1 epoch is" if resumed == 1 else f"{resumed} epochs are"
+            run.say(f"--epochs was {progress.epochs}, is {epochs}: {done} done already and none is added")
+        elif resumed and progress.epochs != epochs and schedule is not None:
+            run.say(
+                f"--epochs was {progress.epochs}, is {epochs}: the learning rate goes on as one of {epochs} epochs would"
+            )
+        progress.epochs = epochs
+        with _scheduled(optimizer, schedule, epochs):
+            while progress.epoch < epochs and not progress.has_stalled(patience):
+                epoch = progress.epoch + 1
+                try:
+                    row, measured = _run_epoch(run, model, optimizer, train_one_epoch, evaluate, epoch)
+                    _check_finite(row, model)
+                except DivergedError as error:
+                    raise DivergedError(_describe_divergence(run, error, kept)) from error
+                check_agreement(run, model)
+                if metric not in measured:
+                    raise ValueError(
+                        f"metric: expected one of {sorted(measured)}, which evaluate returned, got {metric!r}"
+                    )
+                is_best = not progress.best or _is_better(measured[metric], progress.best[metric], better)
+                progress.history.append(row)
+                if is_best:
+                    progress.best_epoch, progress.best = epoch, measured
+                ends = epoch >= epochs or progress.has_stalled(patience)
+                if is_best or ends or epoch % run.arguments.checkpoint_every == 0:
+                    keep(run, model, optimizer, identity, progress, best=is_best, save_frozen=save_frozen)
+                    kept = epoch
+                run.say(_describe_epoch(row, epochs, is_best))
+        stopped_early = progress.epoch < epochs
+        if progress.best_epoch != progress.epoch or resumed == progress.epoch:
+            load_best(run, model)
     # A script that trains a second network draws its weights now: the same ones whether epochs were trained or resumed.
     seed_everything(run.seed, progress.epoch, 1)
     run.say(_describe_end(run, progress, metric, stopped_early))

@@ -28,6 +28,7 @@ import torch
 
 from shared.training import position
 from shared.training.errors import DataError, TrainingError
+from shared.training.precision import AUTOCAST
 from shared.training.progress import Lines
 from shared.training.randomness import seed_everything
 
@@ -39,7 +40,6 @@ _PATIENCE = timedelta(minutes=30)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Numbers of the process groups that this process has been in.
 _GROUPS = itertools.count()
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Stopped(KeyboardInterrupt):
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """fp32, bf16 or fp16."""
+        """fp32, bf16, fp16 or fp64."""
         return str(self.arguments.precision)
 
     def dataset(self, name: str) -> Path:
@@ -106,10 +106,10 @@ class Run:
         return self._lines.track(items, label, total)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a forward pass and its loss: matrix products in --precision."""
-        if self.precision == "fp32":
+        """The context of a forward pass and its loss: matrix products in half the width, where --precision says so."""
+        if self.precision not in AUTOCAST:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, _DTYPES[self.precision])
+        return torch.autocast(self.device.type, AUTOCAST[self.precision])
 
     def close(self, *, ended_well: bool = False) -> None:
         """Leaves the process group, unlocks the folder, leaves signals and torch as they were before.

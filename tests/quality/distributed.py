@@ -1,10 +1,14 @@
-"""Two processes give one process's loss curve, for every model that ships."""
+"""Two processes give one process's loss curve, for every model that ships.
+
+Where they do not in fp32, two more rows tell rounding from a fault: the same in fp64, which two processes that take other
+steps cannot pass, and one process of two threads against one of one thread, which differ in the order of their sums alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.training.curves import FILE, OF_THE_MACHINE, read_curves
 from tests.benchmarks.report import Row
@@ -14,30 +18,57 @@ from tests.quality.shipped import Shipped, list_shipped, run_command
 
 _MOST = 1e-3
 # The short form of each recipe: the curve is compared, not the model.
-_SHORT = ["--limit", "2000", "--epochs", "2", "--threads", "1", "--device", "cpu"]
+_SHORT = ["--limit", "2000", "--epochs", "2", "--device", "cpu"]
+_DOUBLE = ["--precision", "fp64"]
+
+
+class _Way(NamedTuple):
+    """How a training is run."""
+
+    processes: int = 1
+    threads: int = 1  # of each process
+    options: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.processes}x{self.threads}", *self.options])
 
 
 def measure(seeds: Sequence[int], place: Place) -> Iterator[Row]:
-    """Per model: the largest difference of the training loss over the epochs."""
+    """Per model: the largest difference of a loss over the epochs."""
     for shipped in list_shipped(place):
-        kept = place.once("distributed", shipped.key, lambda folder, one=shipped: _compare(one, folder))
-        said = " ".join([*shipped.command, *_SHORT])
-        how = f"`python {said}`, gloo, {kept['epochs']} epochs; columns {', '.join(kept['columns'])}"
-        yield exact(
-            f"distributed/{shipped.title}/loss", kept["largest"], "largest difference", how, at_most=_MOST
-        )
+        fp32 = _measure(shipped, place, "loss", _Way(), _Way(processes=2), at_most=_MOST)
+        yield fp32
+        if fp32.holds is not True:
+            doubles = (_Way(options=_DOUBLE), _Way(processes=2, options=_DOUBLE))
+            yield _measure(shipped, place, "loss fp64", *doubles, at_most=_MOST)
+            yield _measure(shipped, place, "loss two threads", _Way(), _Way(threads=2), at_most=None)
 
 
-def _compare(shipped: Shipped, folder: Path) -> Mapping[str, Any]:
-    """The same short training by one process and by two."""
-    words = [*shipped.command[:2], *_keep_kind(shipped.command[2:]), *_SHORT, "--fresh"]
-    for processes in (1, 2):
-        run_command(words, folder / str(processes), processes=processes, threads=1)
+def _measure(
+    shipped: Shipped, place: Place, what: str, one: _Way, other: _Way, *, at_most: float | None
+) -> Row:
+    key = what.replace("loss", shipped.key).replace(" ", "-")
+    kept = place.once("distributed", key, lambda folder: _compare(shipped, folder, one, other))
+    said = " ".join([*_keep(shipped.command), *_SHORT])
+    how = (
+        f"`python {said}`, processes x threads {one} and {other}, gloo, {kept['epochs']} epochs; "
+        f"columns {', '.join(kept['columns'])}"
+    )
+    name = f"distributed/{shipped.title}/{what}"
+    return exact(name, kept["largest"], "largest difference", how, at_most=at_most)
+
+
+def _compare(shipped: Shipped, folder: Path, *ways: _Way) -> Mapping[str, Any]:
+    """The same short training in two ways."""
+    places = [folder / str(way).replace(" ", "-") for way in ways]
+    for way, out in zip(ways, places, strict=True):
+        words = [*_keep(shipped.command), *_SHORT, *way.options, "--threads", str(way.threads), "--fresh"]
+        run_command(words, out, processes=way.processes, threads=way.threads)
     # A recipe may train several times: to choose an epoch, then on everything.
-    files = sorted(path.relative_to(folder / "1") for path in (folder / "1").rglob(FILE))
+    files = sorted(path.relative_to(places[0]) for path in places[0].rglob(FILE))
     largest, epochs, columns = 0.0, 0, set()
     for file in files:
-        one, two = (read_curves(folder / str(processes) / file) for processes in (1, 2))
+        one, two = (read_curves(out / file) for out in places)
         if len(one) != len(two) or not one:
             raise RuntimeError(
                 f"{shipped.title}: {file}: expected equal lengths, got {len(one)} and {len(two)}"
@@ -53,14 +84,11 @@ def _compare(shipped: Shipped, folder: Path) -> Mapping[str, Any]:
     return {"largest": largest, "epochs": epochs, "columns": sorted(columns)}
 
 
-def _keep_kind(words: Sequence[str]) -> list[str]:
-    """The recorded arguments without those that the short form says itself."""
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in _SHORT:
-            skip = True
-        else:
-            kept.append(word)
-    return kept
+def _keep(command: Sequence[str]) -> list[str]:
+    """The recorded command without the arguments that the short form says itself."""
+    own = {*_SHORT[::2], "--threads"}
+    return [
+        word
+        for before, word in zip(["", *command], command, strict=False)
+        if word not in own and before not in own
+    ]

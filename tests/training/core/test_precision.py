@@ -1,5 +1,5 @@
-"""Half the width: autocast in the forward pass, fp32 weights, fp16's gradients scaled. Everything here runs on the CPU, and
-on CUDA where there is one.
+"""Half the width: autocast in the forward pass, fp32 weights, fp16's gradients scaled. Twice the width: everything, until
+the training is over. Everything here runs on the CPU, and on CUDA where there is one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from torch import nn
 
 from shared.training.arguments import make_parser
 from shared.training.curves import compare_curves
-from shared.training.distributed import step, wrap
+from shared.training.distributed import GlobalBatchNorm, step, wrap
 from shared.training.errors import TrainingError
+from shared.training.precision import computing_in
 from shared.training.run import start
 from tests.training.core import train_digits
 
@@ -34,8 +35,8 @@ def test_half_the_width_learns_as_well(arguments: Parse, tmp_path: Path, device:
     assert 0 < compare_curves(full.history[:1], half.history[:1]) < 0.1
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_the_width_goes_on_with_the_same_curve(arguments: Parse, tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp64"])
+def test_another_width_goes_on_with_the_same_curve(arguments: Parse, tmp_path: Path, precision: str) -> None:
     common = ("--epochs", 3, "--precision", precision)
     whole = train_digits.main(arguments(*common, "--out", tmp_path / "whole"))
 
@@ -75,6 +76,32 @@ def test_products_are_cast_and_weights_are_not(
         # The clipped gradient, not one that is still scaled up by fp16's 65,536.
         moved = torch.cat([(model.weight - before).flatten(), torch.zeros(1, device=run.device)])
         assert 0 < moved.norm().item() <= 0.1 * 1e-5 * 1.01
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_twice_the_width_is_everything_until_the_training_is_over(
+    arguments: Parse, tmp_path: Path, device: str
+) -> None:
+    model = nn.Sequential(nn.Conv1d(1, 2, 3), GlobalBatchNorm(2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1))
+    parameters = list(model.parameters())
+    with computing_in("fp64", model.to(device)):
+        answer = model(torch.ones(3, 1, 4, device=device))
+        answer.sum().backward()
+        assert answer.dtype == torch.float64
+        assert {tensor.dtype for tensor in parameters} == {torch.float64}
+        assert {tensor.grad.dtype for tensor in parameters} == {torch.float64}
+        # More than fp32 can hold is kept, and rounded at the end.
+        with torch.no_grad():
+            parameters[0].fill_(1 + 2.0**-40)
+        assert model[0].weight[0, 0, 0].item() > 1
+    assert all(one is other for one, other in zip(parameters, model.parameters(), strict=True))
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32, torch.int64}
+    assert model(torch.ones(3, 1, 4, device=device)).dtype == torch.float32
+    common = ("--limit", 1000, "--epochs", 4, "--device", device)
+    single = train_digits.main(arguments(*common, "--out", tmp_path / "fp32"))
+    double = train_digits.main(arguments(*common, "--precision", "fp64"))
+    # Another arithmetic, and no other training.
+    assert 0 < compare_curves(single.history, double.history) < 0.02
 
 
 def test_fp16_passes_over_a_step_whose_gradients_overflow(tmp_path: Path) -> None:

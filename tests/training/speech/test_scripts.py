@@ -73,8 +73,11 @@ def test_learns_a_folder_of_words_and_goes_on(words, tmp_path, capsys):
     assert sum(row["answer"] == row["label"] for row in result["rows"]) >= 3
 
 
-def test_two_processes_give_the_curve_of_one(run_script, words, tmp_path):
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-3), ("fp64", 1e-6)])
+def test_two_processes_give_the_curve_of_one(run_script, words, tmp_path, precision, most):
     options = (
+        "--precision",
+        precision,
         "--folders",
         words,
         "--body",
@@ -95,7 +98,7 @@ def test_two_processes_give_the_curve_of_one(run_script, words, tmp_path):
         np.genfromtxt(tmp_path / f"of-{processes}" / "curves.csv", delimiter=",", names=True)["train_loss"]
         for processes in (1, 2)
     )
-    assert np.abs(one - two).max() < 1e-3
+    assert np.abs(one - two).max() < most
 
 
 def test_a_voice_left_out_is_judged_by_and_not_heard(datasets, tmp_path, capsys):
