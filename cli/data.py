@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cli.failure import CommandError
-from cli.models import show_progress
 from cli.options import Json, StateDir, state_folder
 from cli.output import print_json, print_table
+from cli.pull.progress import show_progress
 
 app = typer.Typer(help="List and pull the data sets that models are trained on.", no_args_is_help=True)
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 from sensorium import Client, SensoriumError
 
 from cli.failure import CommandError
-from cli.models import show_progress
+from cli.pull.progress import show_progress
 from cli.pull.samples import Sample, fetch_sample
 from shared.inference.signature import OWN_KEYS
 from shared.settings import state_dir

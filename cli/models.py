@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,10 @@ from cli.models_image import bake, digest
 from cli.models_load import load, unload
 from cli.models_release import release
 from cli.options import Json, ModelNames, StateDir, state_folder
-from cli.output import megabytes, print_json, print_table, stderr, stdout
+from cli.output import megabytes, print_json, print_table, stdout
 from cli.place import ROOT
 from cli.pull.catalog import Entry, choose, read_catalogs
-from cli.pull.progress import Bars, Lines, Progress
+from cli.pull.progress import show_progress
 from cli.registry.compare import compare
 from cli.registry.integrity import sign, verify
 from cli.registry.own import describe_own
@@ -190,14 +189,3 @@ def _facts(row: dict[str, object]) -> Iterator[str]:
             for tensor in graph[direction]:
                 signature = f"{tensor['name']} {tensor['dtype']} {tensor['shape']}"
                 yield f"graph {name:<10}{direction[:-1]:<7} {signature}"
-
-
-@contextmanager
-def show_progress() -> Iterator[Progress]:
-    """Bars on a terminal, lines elsewhere."""
-    console = stderr()
-    if not console.is_terminal:
-        yield Lines(console.file)
-        return
-    with Bars(console) as bars:
-        yield bars

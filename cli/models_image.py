@@ -50,9 +50,9 @@ def bake(
     Models that may be fetched but not passed on, for want of a known licence or because the catalogue says so, are refused
     by name before anything is fetched.
     """
-    from cli.models import show_progress
     from cli.pull.image import bake as fill
     from cli.pull.image import digest_entries
+    from cli.pull.progress import show_progress
 
     entries = _choose(names, without)
     found = digest_entries(entries)

@@ -1,10 +1,14 @@
 """What a pull tells while it runs: `Progress` is all that the fetcher knows of the screen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from cli.output import stderr
 
 
 class Progress(Protocol):
@@ -99,3 +103,14 @@ class Bars:
     def note(self, line: str) -> None:
         """See Progress."""
         self._rich.console.print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Bars on a terminal, lines elsewhere."""
+    console = stderr()
+    if not console.is_terminal:
+        yield Lines(console.file)
+        return
+    with Bars(console) as bars:
+        yield bars

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from sensorium.mesh.v1 import replica_service_pb2, replica_service_pb2_grpc
 
-from cli.registry.promotion import Watcher
+from cli.registry.progress import Watcher
 from cli.up.endpoints import read_endpoints
 from cli.up.lock import find_owner
 

@@ -10,7 +10,7 @@ import typer
 from cli.output import stderr
 
 if TYPE_CHECKING:
-    from cli.registry.promotion import Watcher
+    from cli.registry.progress import Watcher
     from shared.inference.signature import SignatureSettings
 
 # It cannot be told. Beside 0 (not worse, promoted, whole), 1 (worse, refused, damaged) and 2 (the command line was wrong).

@@ -6,7 +6,21 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from cli.registry.promotion import Watcher
+
+class Watcher:
+    """Told of each step; this one tells nobody."""
+
+    def note(self, line: str) -> None:
+        """A step begins."""
+
+    def begin(self, label: str, items: int) -> None:
+        """So many items are asked about."""
+
+    def advance(self, items: int) -> None:
+        """So many more were answered."""
+
+    def end(self) -> None:
+        """They are, or it failed."""
 
 
 class Lines(Watcher):

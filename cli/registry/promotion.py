@@ -13,6 +13,7 @@ from cli.registry.comparison import Answers, Comparison, gather_bounds
 from cli.registry.history import BEGUN, PROMOTED, REFUSED, History
 from cli.registry.items import explain_missing, read_items
 from cli.registry.key import own_signer
+from cli.registry.progress import Watcher
 from cli.registry.trial import NotServedError, ask, on_trial
 from cli.registry.versions import Place, find_entry, find_serving, next_version
 from shared.gates import MARGIN, Finding, Paired, Verdict, admits, judge
@@ -25,22 +26,6 @@ from shared.inference.signature import SignatureError, SignatureSettings, check_
 PROMOTION, ROLLED_BACK = "promote", "rollback"
 # How far a measured metric may be off the one that artifact.json states of the same items: labels that tie.
 _CLAIM = 0.005
-
-
-class Watcher:
-    """Told of each step; this one tells nobody."""
-
-    def note(self, line: str) -> None:
-        """A step begins."""
-
-    def begin(self, label: str, items: int) -> None:
-        """So many items are asked about."""
-
-    def advance(self, items: int) -> None:
-        """So many more were answered."""
-
-    def end(self) -> None:
-        """They are, or it failed."""
 
 
 @dataclass

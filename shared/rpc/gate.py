@@ -5,15 +5,13 @@ pass here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from contextvars import ContextVar
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from shared.errors import Unavailable
 from shared.rpc.alarm import Alarms
-
-if TYPE_CHECKING:
-    from shared.rpc.call import Call
 
 # When a caller that met a draining replica should come back: by then the gateway has left it out.
 RETRY_AFTER_S = 1.0
@@ -26,7 +24,7 @@ class Ending(Enum):
     DRAIN = "drain"
 
 
-class Ended(Protocol):
+class Ended(Hashable, Protocol):
     """A call, as the gate knows it; told apart by identity."""
 
     def end(self, ending: Ending) -> None:
@@ -40,7 +38,7 @@ class Gate:
         self._service = service
         self._closing = asyncio.Event()
         self._idle = asyncio.Event()
-        self._alarms: Alarms[Call] | None = None
+        self._alarms: Alarms[Ended] | None = None
         self.calls: set[Ended] = set()
 
     @property
@@ -64,13 +62,13 @@ class Gate:
         if self.closed and not self.calls:
             self._idle.set()
 
-    def watch(self, call: Call, at_s: float) -> None:
+    def watch(self, call: Ended, at_s: float) -> None:
         """Ends a call at a deadline of ours, unless it is forgotten before."""
         if self._alarms is None:
             self._alarms = Alarms(asyncio.get_running_loop(), _end)
         self._alarms.set(at_s, call)
 
-    def forget(self, call: Call, at_s: float) -> None:
+    def forget(self, call: Ended, at_s: float) -> None:
         """Takes `watch` back."""
         if self._alarms is not None:
             self._alarms.clear(at_s, call)
@@ -115,5 +113,5 @@ def current_gate() -> Gate | None:
     return _current.get()
 
 
-def _end(call: Call) -> None:
+def _end(call: Ended) -> None:
     call.end(Ending.DEADLINE)
