@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.failure import CommandError
 from cli.models_image import bake, digest
 from cli.models_load import load, unload
 from cli.models_release import release
@@ -18,9 +19,23 @@ from cli.pull.catalog import Entry, choose, read_catalogs
 from cli.pull.progress import show_progress
 from cli.registry.compare import compare
 from cli.registry.integrity import sign, verify
-from cli.registry.own import describe_own
+from cli.registry.own import describe_own, find_own
 from cli.registry.promote import history, promote, rollback
 from cli.tune.command import tune
+
+# Of what is known of a model, what a list says.
+_LISTED = (
+    "model",
+    "version",
+    "task",
+    "default_for",
+    "description",
+    "license",
+    "license_note",
+    "training_data",
+    "shipped",
+    "pulled",
+)
 
 app = typer.Typer(help="List, pull, show, load, tune, compare and promote models.", no_args_is_help=True)
 
@@ -62,8 +77,16 @@ def pull(
 
 @app.command("list")
 def list_models(names: ModelNames = None, json_lines: Json = False, state_dir: StateDir = None) -> None:
-    """List the models of the catalogues and whether they are pulled (what the mesh serves: `sensorium status`)."""
-    rows = [_describe(entry, state_folder(state_dir)) for entry in choose(read_catalogs(ROOT), names or [])]
+    """List the models of the catalogues, whether they are pulled, and those of your own that were promoted (what the mesh
+    serves: `sensorium status`).
+    """
+    state, entries = state_folder(state_dir), read_catalogs(ROOT)
+    own = find_own(state, {entry.public_name for entry in entries})
+    named = [name for name in own if names and not {name, name.partition("/")[2]}.isdisjoint(names)]
+    others = [name for name in names or [] if not any(name in (one, one.partition("/")[2]) for one in named)]
+    chosen = choose(entries, others) if others or not names else []
+    rows = [_describe(entry, state) for entry in chosen]
+    rows += [_describe_own(name, state) for name in (named if names else own)]
     if json_lines:
         for row in rows:
             print_json(row)
@@ -131,6 +154,15 @@ def _describe(entry: Entry, state: Path) -> dict[str, object]:
         "shipped": entry.shipped,
         "pulled": str(folder) if (folder / "artifact.json").is_file() else "",
     }
+
+
+def _describe_own(name: str, state: Path) -> dict[str, object]:
+    """As catalogued ones are described; without a version where none is whole."""
+    try:
+        row = describe_own(name, state)
+    except CommandError as error:
+        return {**dict.fromkeys(_LISTED, ""), "model": name, "version": "-", "description": str(error)}
+    return {key: row[key] for key in _LISTED}
 
 
 def _show(entry: Entry, state: Path) -> dict[str, object]:

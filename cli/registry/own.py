@@ -1,9 +1,20 @@
 """Models of one's own: promoted into the state folder, named in no catalogue, and described by what lies there."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from cli.failure import CommandError
+
+
+def find_own(state: Path, catalogued: Collection[str]) -> list[str]:
+    """Public names of the models on disk that are none of those `catalogued`, by name."""
+    from shared.inference.repository.versions import scan
+
+    found = [
+        f"{service.name}/{model}" for service in (state / "models").glob("[!.]*") for model in scan(service)
+    ]
+    return sorted(name for name in found if name not in catalogued)
 
 
 def describe_own(name: str, state: Path) -> dict[str, object]:

@@ -39,6 +39,11 @@ class Trial:
     metrics: dict[str, float] = field(default_factory=dict)
     comparison: Comparison | None = None
 
+    @property
+    def is_repetition(self) -> bool:
+        """Whether its files are, byte for byte, those of the version that serves; what is said of them may differ."""
+        return self.serving is not None and self.candidate.manifest.files == self.serving.manifest.files
+
     def describe(self) -> dict[str, object]:
         """The gates and figures, for the record and for JSON."""
         paired = None if self.comparison is None else self.comparison.paired
@@ -97,7 +102,7 @@ def try_candidate(
             trial.findings += _judge_claims(trial.metrics, measured)
         # What was measured here counts, whatever a candidate says of other items.
         trial.metrics |= measured
-        if trial.serving is not None:
+        if trial.serving is not None and not trial.is_repetition:
             trial.comparison = _compare(place, trial.serving, trial.serving, held_out, answers, watcher)
     entry = find_entry(place)
     try:
@@ -108,6 +113,9 @@ def try_candidate(
     trial.findings += judge(trial.metrics, bounds, paired, margin=margin)
     if trial.serving is None:
         reason = "nothing serves yet that it could be worse than"
+        trial.findings.append(Finding("not worse", Verdict.PASSED, reason))
+    elif trial.is_repetition:
+        reason = f"its files are those of version {trial.serving.version}, which serves"
         trial.findings.append(Finding("not worse", Verdict.PASSED, reason))
     elif trial.comparison is None:
         reason = explain_missing(place, candidate)

@@ -111,7 +111,7 @@ def check_signature(artifact: Artifact, settings: SignatureSettings) -> str:
             return ""
         raise SignatureError(
             f"it is not signed: `sensorium models pull` signs what it makes, `sensorium models sign "
-            f"{artifact.service}/{artifact.name}` what you answer for"
+            f"{artifact.folder}` what you answer for"
         ) from None
     except OSError as error:
         raise SignatureError(f"{SIGNATURE} cannot be read: {error.strerror}") from error

@@ -7,7 +7,6 @@ checksums tell a damaged one. What goes into a checkpoint is `fit`'s.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import shutil
 import zipfile
@@ -33,14 +32,13 @@ def save(folder: Path, state: Mapping[str, Any], *, best: bool) -> None:
     """
     content = io.BytesIO()
     torch.save({"format": FORMAT, **state}, content)
-    # The best one first: whoever is killed in between goes on from the last one and makes the same best one again.
-    path = folder / (BEST if best else LAST)
-    try:
-        write_atomically(path, content.getvalue(), durable=True)
-        if best:
-            _link(path, folder / LAST)
-    except OSError as error:
-        raise CheckpointError(_describe_failure(path, error, len(content.getvalue()))) from error
+    # The best one first: whoever is killed in between goes on from the last one and makes the same best one again. Written
+    # twice and not linked: what damages one file leaves the other.
+    for path in [folder / BEST, folder / LAST] if best else [folder / LAST]:
+        try:
+            write_atomically(path, content.getvalue(), durable=True)
+        except OSError as error:
+            raise CheckpointError(_describe_failure(path, error, len(content.getvalue()))) from error
 
 
 def read(folder: Path) -> tuple[bytes, str] | None:
@@ -124,18 +122,6 @@ def clear(folder: Path, *, checkpoints: bool) -> None:
             left.unlink(missing_ok=True)
         if checkpoints:
             (folder / name).unlink(missing_ok=True)
-
-
-def _link(path: Path, other: Path) -> None:
-    """Makes `other` the same file as `path` at once, a copy where the file system has no links."""
-    temporary = other.with_name(f".{other.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        write_atomically(other, path.read_bytes(), durable=True)
-        return
-    temporary.replace(other)
 
 
 def _describe_failure(path: Path, error: OSError, size: int) -> str:

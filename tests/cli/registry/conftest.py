@@ -17,8 +17,8 @@ from tests.services.nlp.trained import MOODS, WORDS, train
 from tests.support.signing import sign_models
 
 MODEL = "nlp/moods"
-# Right on every item, on about seven of eight, and on none.
-ALIKE = MOODS
+# Right on every item as what serves, by other weights; on about seven of eight; on none.
+ALIKE = {label: (*texts, texts[0]) for label, texts in MOODS.items()}
 BLIND = {label: texts[:2] for label, texts in MOODS.items()}
 TURNED = dict(zip(MOODS, reversed(list(MOODS.values())), strict=True))
 
@@ -82,7 +82,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     state = tmp_path / "state"
     monkeypatch.setenv("SENSORIUM_STATE_DIR", str(state))
     monkeypatch.setenv("COLUMNS", "200")
-    train(state / "models" / "nlp", "moods", "ClassifyText", ALIKE, WORDS)
+    train(state / "models" / "nlp", "moods", "ClassifyText", MOODS, WORDS)
     sign_models(state)
     return Shop(state, capsys)
 

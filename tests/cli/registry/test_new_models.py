@@ -36,6 +36,11 @@ def test_it_becomes_version_1(shop: Shop, tmp_path: Path, name: str) -> None:
     assert "graph model" in out
     assert (said := shop.run_json("show", name)[1])["pulled"] == str(made.folder)
     assert said["license"] == "MIT"
+    for named in ([], [name]):
+        _, out, _ = shop.run("list", *named, "--json")
+        listed = {row["model"]: row for row in map(json.loads, out.splitlines())}
+        assert listed["nlp/ft"]["pulled"] == str(made.folder)
+        assert ("nlp/minilm" in listed) is (not named)
     # What comes after it is compared with it.
     code, said = shop.run_json("promote", name, str(folder), "--accept-undecided")
     assert (code, said["version"], said["serving"]) == (0, "2", "1")

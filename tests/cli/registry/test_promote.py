@@ -18,7 +18,7 @@ from cli.registry.key import own_trust
 from shared.inference.artifact import read_artifact, verify
 from shared.inference.signature import check_signature
 from tests.cli.registry.conftest import BLIND, MODEL, TURNED, Shop, make_candidate
-from tests.services.nlp.trained import WORDS, train
+from tests.services.nlp.trained import MOODS, WORDS, train
 from tests.support.artifact_copy import flip_bit
 from tests.support.signing import sign_models
 
@@ -96,6 +96,14 @@ def test_a_loss_within_the_margin_is_let_in_and_said(shop: Shop, tmp_path: Path)
     assert code == 0
     assert "it is worse, by less than the 50 points that may be lost: -" in out
     assert shop.history()[-1]["margin"] == 0.5
+
+
+def test_what_serves_already_is_not_worse_than_itself(shop: Shop, tmp_path: Path) -> None:
+    candidate = make_candidate(tmp_path / "run", MOODS)
+    code, said = shop.run_json("promote", MODEL, str(candidate.folder))
+    assert (code, said["version"]) == (0, "2")
+    reason = "its files are those of version 1, which serves"
+    assert said["gates"][-1] == {"gate": "not worse", "verdict": "passed", "reason": reason}
 
 
 def test_without_held_out_items_nothing_is_known(shop: Shop, tmp_path: Path) -> None:

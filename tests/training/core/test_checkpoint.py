@@ -38,6 +38,17 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
+@pytest.mark.parametrize("damaged", ["last.pt", "best.pt"])
+def test_what_damages_one_file_leaves_the_other(tmp_path: Path, damaged: str) -> None:
+    checkpoint.save(tmp_path, state(1), best=True)
+    with (tmp_path / damaged).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage" * 100)
+    epoch, remark = load(tmp_path)
+    assert epoch == 1
+    assert ("last.pt: damaged" in remark) == (damaged == "last.pt")
+
+
 @pytest.mark.parametrize("best", [True, False])
 def test_a_write_that_breaks_off_leaves_what_was_there(tmp_path: Path, best: bool) -> None:
     checkpoint.save(tmp_path, state(1), best=True)

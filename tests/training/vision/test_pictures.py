@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.vision.training.data.pictures import Pictures, check_classes, fold, hold_out
-from shared.training.errors import DataError
+from shared.training.errors import DataError, TrainingError
 
 
 def make_pictures(labels: list[int], classes: tuple[str, ...] = ("a", "b", "c")) -> Pictures:
@@ -36,7 +36,7 @@ def test_of_each_class_something_is_held_out_and_something_stays() -> None:
     assert np.bincount(labels[apart]).tolist() == [4, 1, 1]
     assert np.bincount(labels[stays]).tolist() == [36, 9, 1]
     assert not set(stays) & set(apart)
-    with pytest.raises(ValueError, match="class 1: expected at least 2 pictures, got 1"):
+    with pytest.raises(TrainingError, match=r"class 1: expected at least 2 pictures, .* got 1; is --limit"):
         hold_out(np.array([0, 0, 1]), 0.5, seed=0)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.training.errors import DataError
+from shared.training.errors import DataError, TrainingError
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -125,13 +125,16 @@ def hold_out(labels: Labels, share: float, seed: int) -> tuple[Labels, Labels]:
     """Places of the pictures that stay and of those held out, about `share` of each class but at least one of each.
 
     Raises:
-        ValueError: a class has fewer than two pictures.
+        TrainingError: a class has fewer than two pictures.
     """
     rng = np.random.default_rng(seed)
     inside = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         mine = rng.permutation(np.flatnonzero(labels == label))
         if len(mine) < 2:
-            raise ValueError(f"class {label}: expected at least 2 pictures, got {len(mine)}")
+            raise TrainingError(
+                f"class {label}: expected at least 2 pictures, one to learn from and one to judge by, got {len(mine)}; "
+                "is --limit too small?"
+            )
         inside[mine[: min(len(mine) - 1, max(1, round(share * len(mine))))]] = True
     return np.flatnonzero(~inside), np.flatnonzero(inside)
