@@ -15,6 +15,7 @@ from shared.files import write_atomically
 
 app = typer.Typer(help="Make and inspect tokens.", no_args_is_help=True)
 
+_DEFAULT_SCOPES = "vision,nlp,speech,mesh"
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -44,7 +45,13 @@ def create(
     from gateway.identity.key import load_or_create
     from gateway.identity.token import mint
 
-    wanted = [scope.strip() for part in scopes or ["vision,nlp,speech,mesh"] for scope in part.split(",")]
+    wanted = [scope.strip() for part in scopes or [_DEFAULT_SCOPES] for scope in part.split(",")]
+    known = [*_DEFAULT_SCOPES.split(","), "admin"]
+    if strange := [scope for scope in wanted if scope and scope not in known]:
+        warn(
+            f"--scope {','.join(strange)}: opens nothing unless mesh.yaml has such a service; "
+            f"expected some of {', '.join(known)}"
+        )
     lifetime_s = parse_lifetime(lifetime)
     try:
         text = mint(

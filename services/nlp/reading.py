@@ -88,8 +88,8 @@ def read_texts(
             results.append(
                 InvalidArgument(
                     f"texts[{index}]",
-                    expected="letters, digits or signs",
-                    got=f"{len(text)} characters that the model does not read, such as blanks",
+                    expected="letters or signs that the model reads",
+                    got=f"{len(text)} characters of other kinds, such as blanks or, to some models, digits",
                 )
             )
         else:

@@ -76,12 +76,14 @@ class Executor:
         # Counted until it is over, not until its caller leaves: a thread at work is taken.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: _call_loop(loop, self._forget))
+        timeout = asyncio.timeout(None if deadline is None else deadline.remaining_s())
         try:
-            async with asyncio.timeout(None if deadline is None else deadline.remaining_s()):
+            async with timeout:
                 result = await asyncio.wrap_future(future)
         except TimeoutError:
-            # The function's own TimeoutError, if it has one, is not the deadline's.
-            if deadline is None or not deadline.expired:
+            # The function's own TimeoutError, if it has one, is not the deadline's. The timer is asked, not the deadline:
+            # the event loop rings up to its clock's resolution early.
+            if not timeout.expired():
                 raise
             raise DeadlineExceeded(_WANTED) from None
         work_s = times.ended_s - times.begun_s

@@ -45,6 +45,7 @@ from shared.training.arguments import make_parser, parse_count, parse_not_negati
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, gather_rows, step, wrap
 from shared.training.fit import Fitted, fit
+from shared.training.precision import widen
 from shared.training.run import Run, launch, start
 from shared.training.schedule import linear
 
@@ -106,7 +107,7 @@ def train_one_epoch(
         with run.autocast():
             logits = forward(model, part, batch.indices, batch.longest)
         targets = part.targets[batch.indices].to(run.device)
-        loss = functional.cross_entropy(logits.float(), targets, reduction="sum") / batch.global_size
+        loss = functional.cross_entropy(widen(logits), targets, reduction="sum") / batch.global_size
         step(run, model, optimizer, loss, clip_norm=CLIP)
         loss_mean.add(loss * batch.global_size, len(batch))
     return {"loss": loss_mean.value(run)}

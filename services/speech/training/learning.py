@@ -21,6 +21,7 @@ from shared.training.arguments import make_parser, parse_count, parse_fraction
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step, wrap
 from shared.training.fit import Fitted, fit
+from shared.training.precision import widen
 from shared.training.randomness import item_uniforms
 from shared.training.run import Run
 from shared.training.schedule import cosine
@@ -75,7 +76,7 @@ def train_one_epoch(
         with run.autocast():
             logits = model.classify_features(spectrum.alter(features, torch.from_numpy(draws).to(run.device)))
             total = nn.functional.cross_entropy(
-                logits.float(), target, reduction="sum", label_smoothing=run.arguments.smoothing
+                widen(logits), target, reduction="sum", label_smoothing=run.arguments.smoothing
             )
         loss.add(total, len(batch))
         step(run, model, optimizer, total / batch.global_size, clip_norm=5.0)

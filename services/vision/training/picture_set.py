@@ -26,6 +26,7 @@ from shared.training.arguments import parse_count, parse_fraction
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step
 from shared.training.errors import DataError
+from shared.training.precision import widen
 from shared.training.provenance import collect_made
 from shared.training.run import Run
 
@@ -171,7 +172,7 @@ def learn(
         with run.autocast():
             logits = (forward or model)(images)
             total = cross_entropy(
-                logits.float(),
+                widen(logits),
                 sets.train.labels[batch.indices].to(run.device),
                 reduction="sum",
                 label_smoothing=run.arguments.smoothing,

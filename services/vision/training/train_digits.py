@@ -37,6 +37,7 @@ from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step, wrap
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
+from shared.training.precision import widen
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
 
@@ -96,7 +97,7 @@ def train_one_epoch(
         with run.autocast():
             logits = model(images)
             total = cross_entropy(
-                logits.float(),
+                widen(logits),
                 train.labels[batch.indices].to(run.device),
                 reduction="sum",
                 label_smoothing=run.arguments.smoothing,

@@ -101,6 +101,21 @@ async def test_who_waits_too_long_is_told_at_his_deadline_and_never_run(executor
     assert not begun.is_set()
 
 
+async def test_a_timer_that_rings_early_is_the_deadlines_all_the_same(executor: Executor) -> None:
+    class Slow(Deadline):
+        """Of a clock that is behind the event loop's, by less than that one's resolution as a rule."""
+
+        @property
+        def expired(self) -> bool:
+            return False
+
+    gate = Gate()
+    set_deadline(Slow.after(0.02))
+    with pytest.raises(DeadlineExceeded):
+        await within(executor.run(gate.pass_through))
+    gate.open()
+
+
 async def test_the_works_own_timeout_is_not_the_deadlines(executor: Executor) -> None:
     set_deadline(Deadline.after(20))
 

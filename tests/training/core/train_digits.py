@@ -26,6 +26,7 @@ from shared.training.arguments import make_parser
 from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, GlobalBatchNorm, gather_rows, step, wrap
 from shared.training.fit import Fitted, fit
+from shared.training.precision import widen
 from shared.training.randomness import GlobalDropout, item_rng
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
@@ -94,7 +95,7 @@ def train_one_epoch(
         images = [augment(train.images[item], rng) for item, rng in zip(batch.indices, rngs, strict=True)]
         with run.autocast():
             logits = model(torch.from_numpy(np.stack(images)).to(run.device))
-            total = cross_entropy(logits.float(), train.labels[batch.indices], reduction="sum")
+            total = cross_entropy(widen(logits), train.labels[batch.indices], reduction="sum")
         loss.add(total, len(batch))
         step(run, model, optimizer, total / batch.global_size, clip_norm=5.0)
     return {"loss": loss.value(run)}

@@ -136,7 +136,10 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(datasets: Path, tmp_path
         train_topics.main(parser.parse_args([*said, "--epochs", "2", "--decay", "0.5"]))
 
 
-def test_two_processes_learn_what_one_does(datasets: Path, tmp_path: Path, run_script: object) -> None:
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-3), ("fp64", 1e-9)])
+def test_two_processes_learn_what_one_does(
+    datasets: Path, tmp_path: Path, run_script: object, precision: str, most: float
+) -> None:
     curves = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
@@ -155,6 +158,8 @@ def test_two_processes_learn_what_one_does(datasets: Path, tmp_path: Path, run_s
                 3000,
                 "--threads",
                 1,
+                "--precision",
+                precision,
             ),
             processes=processes,
         )
@@ -163,7 +168,7 @@ def test_two_processes_learn_what_one_does(datasets: Path, tmp_path: Path, run_s
     names = curves[0][0].split(",")
     place = names.index("train_loss")
     one, two = ([float(line.split(",")[place]) for line in curve[1:]] for curve in curves)
-    assert one == pytest.approx(two, abs=1e-3)
+    assert one == pytest.approx(two, abs=most)
 
 
 def test_a_missing_dataset_is_told(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class NgramClassifier(nn.Module):
     def forward_ragged(self, ids: Tensor, values: Tensor, offsets: Tensor) -> Tensor:
         """The learning form: flat ids INT64 [n], their normalised values FP32 [n], where each text begins INT64 [items]."""
         summed = functional.embedding_bag(
-            ids, self.rows.weight, offsets, mode="sum", per_sample_weights=values
+            ids, self.rows.weight, offsets, mode="sum", per_sample_weights=values.to(self.rows.weight.dtype)
         )
         return self._finish(summed) / self.temperature
 

@@ -839,8 +839,9 @@ class ExplainImageResult(google.protobuf.message.Message):
 
     @property
     def attributions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """Output only. `rows` x `columns` values, row by row from the top left of the upright image: what a cell adds to the label's score. 0 where the
-        model does not look, such as beyond the middle that it crops.
+        """Output only. `rows` x `columns` values, row by row from the top left of the upright image: what a cell adds to the label's score, on
+        average over the runs: their sum is near `score` less `base_score`, and seldom just that. 0 where the model does not look, such as beyond the
+        middle that it crops.
         """
 
     def __init__(
