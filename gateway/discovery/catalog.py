@@ -173,8 +173,13 @@ _ORDER = (
 
 
 def _join(service: str, entries: Sequence[tuple[Replica, ModelStatus]]) -> Known:
-    ready = sum(
-        replica.state is State.READY and model.state == ModelStatus.STATE_READY for replica, model in entries
+    # Of a version that serves and whose folder was damaged since, one replica says both.
+    ready = len(
+        {
+            replica.endpoint
+            for replica, model in entries
+            if replica.state is State.READY and model.state == ModelStatus.STATE_READY
+        }
     )
     best = ModelStatus()
     best.CopyFrom(min((model for _, model in entries), key=lambda model: _ORDER.index(model.state)))
@@ -187,4 +192,4 @@ def _join(service: str, entries: Sequence[tuple[Replica, ModelStatus]]) -> Known
         )
     if best.state != ModelStatus.STATE_READY and not best.reason:
         best.reason = next((model.reason for _, model in entries if model.reason), "")
-    return Known(service, best, ready, len(entries))
+    return Known(service, best, ready, len({replica.endpoint for replica, _ in entries}))

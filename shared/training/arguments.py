@@ -13,6 +13,7 @@ from shared.training.precision import PRECISIONS
 Number = TypeVar("Number", int, float)
 
 DEVICES = ("auto", "cpu", "cuda")
+_LARGEST = 3.4e38  # of fp32
 # What may differ between the command that wrote a checkpoint and the one that goes on from it: none of it changes the
 # curve. Every other argument, a script's own included, must be the same.
 CHANGEABLE = frozenset(
@@ -136,13 +137,13 @@ def parse_whole(text: str) -> int:
 
 
 def parse_positive(text: str) -> float:
-    """A finite number above 0."""
-    return _parse(text, float, lambda value: 0 < value < float("inf"), "a number above 0")
+    """A number above 0 that fp32 holds."""
+    return _parse(text, float, lambda value: 0 < value <= _LARGEST, "a number above 0, at most 3.4e38")
 
 
 def parse_not_negative(text: str) -> float:
-    """A finite number of at least 0."""
-    return _parse(text, float, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+    """A number of at least 0 that fp32 holds."""
+    return _parse(text, float, lambda value: 0 <= value <= _LARGEST, "a number of at least 0, at most 3.4e38")
 
 
 def parse_fraction(text: str) -> float:

@@ -96,7 +96,10 @@ def decode(content: bytes) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(f"expected a checkpoint, got a file that torch cannot load: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"expected a checkpoint, got a file that torch cannot load ({reason}); start again with --fresh"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(

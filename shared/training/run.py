@@ -38,6 +38,11 @@ Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)
 # What a disk, a quota or a limit says when there is no more room.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# What lies in the way of a file, or must not be touched: the user's to mend.
+_IN_THE_WAY = (PermissionError, IsADirectoryError, NotADirectoryError)
+# torch dies of a number of threads that the system does not give.
+_MOST_THREADS = 1024
+_NO_MEMORY = "there is not enough memory; make the network narrower or --batch-size smaller"
 # Numbers of the process groups that this process has been in.
 _GROUPS = itertools.count()
 
@@ -200,8 +205,8 @@ def launch(
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Parses the command line, runs `main` and exits: 0, 1 with one line for a TrainingError, a full disk or an accelerator
-    without memory, 130 after Ctrl-C, 143 after SIGTERM; anything else is a defect and shows its traceback.
+    """Parses the command line, runs `main` and exits: 0, 1 with one line for a TrainingError, a full disk, a file that can
+    not be touched or want of memory, 130 after Ctrl-C, 143 after SIGTERM; anything else is a defect and shows its traceback.
     """
     arguments = parser.parse_args(argv)
     try:
@@ -214,6 +219,15 @@ def launch(
         # A new stdout, because its flush at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail("nobody reads the output any more; the same command goes on from the last checkpoint")
+    except MemoryError:
+        _fail(_NO_MEMORY)
+    except RuntimeError as error:
+        # The processor's allocator says it so, and in no other way.
+        if "can't allocate memory" not in str(error):
+            raise
+        _fail(_NO_MEMORY)
+    except _IN_THE_WAY as error:
+        _fail(f"{error.filename}: cannot be written or read: {error.strerror}")
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -263,6 +277,8 @@ def _choose_device(wanted: str, local_rank: int) -> torch.device:
 
 
 def _set_threads(wanted: int, local_world: int) -> None:
+    if wanted > _MOST_THREADS:
+        raise TrainingError(f"--threads: expected at most {_MOST_THREADS}, got {wanted}")
     if wanted:
         torch.set_num_threads(wanted)
     elif "OMP_NUM_THREADS" not in os.environ:

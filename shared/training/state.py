@@ -22,6 +22,9 @@ from shared.training.distributed import broadcast_object
 from shared.training.errors import CheckpointError
 from shared.training.run import Run
 
+# Of a checkpoint, beside its format.
+_PARTS = {"identity", "progress", "model", "optimizer", "scaler"}
+
 
 @dataclass
 class Progress:
@@ -69,6 +72,8 @@ def resume(
         return Progress()
     content, remark = found
     state = checkpoint.decode(content)
+    if missing := sorted(_PARTS - state.keys()):
+        raise CheckpointError(_describe_other(run, f"something else (no {', '.join(missing)})"))
     _check_identity(run, json.loads(state["identity"]), identity)
     _load_weights(run, model, state)
     try:

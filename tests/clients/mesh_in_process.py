@@ -265,6 +265,10 @@ class Mesh(mesh_service_pb2_grpc.MeshServiceServicer):
             endpoint="127.0.0.1:1",
             state=mesh_service_pb2.MeshReplica.STATE_UNREACHABLE,
             reason="connection refused",
+            models=[
+                replica_service_pb2.ModelStatus(name="minilm", version=version, state=state)
+                for version, state in (("1", 2), ("2", 3), ("3", 9))
+            ],
         )
         return mesh_service_pb2.ListReplicasResponse(replicas=[replica])
 

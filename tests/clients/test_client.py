@@ -153,6 +153,8 @@ def test_the_mesh_tells_of_itself(client: Client) -> None:
     assert (model.public_name, model.state, model.ready_replicas) == ("nlp/minilm", "ready", 1)
     (replica,) = client.list_replicas("nlp")
     assert (replica.state, replica.reason) == ("unreachable", "connection refused")
+    # Of a model's versions the best one counts.
+    assert replica.models == {"minilm": "ready"}
     (limit,) = client.limits()
     assert (limit.max_items, limit.max_audio_s, limit.max_pixels) == (64, 90.0, None)
 

@@ -111,6 +111,12 @@ def test_models_over_all_replicas() -> None:
     assert gone.status.reason == "its replica is draining"
 
 
+def test_a_replica_whose_version_serves_though_its_folder_was_damaged_counts_once() -> None:
+    damaged = model("cat", ready=False, reason="card.md is missing")
+    (cat,) = Catalog(["vision"], [replica("vision", "a:1", model("cat"), damaged)]).models()
+    assert (cat.status.state, cat.ready_replicas, cat.replicas) == (ModelStatus.STATE_READY, 1, 1)
+
+
 def test_the_roster_keeps_what_was_said_last() -> None:
     roster = Roster()
     roster.insert("vision", "a:1")

@@ -1,6 +1,6 @@
 """Calls about the mesh itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import Message
 
@@ -83,12 +83,19 @@ def list_replicas(service: str) -> Plan[list[ReplicaInfo]]:
                 state=enum_name(pb2.MeshReplica.State, entry.state, "STATE_"),
                 reason=entry.reason,
                 server_version=entry.server_version,
-                models={model.name: _model_state(model.state) for model in entry.models},
+                models=_find_states(entry.models),
             )
             for entry in replies[0].replicas
         ]
 
     return Plan(_REPLICAS, [Request(pb2.ListReplicasRequest(service=service))], finish)
+
+
+def _find_states(models: Iterable[replica_pb2.ModelStatus]) -> dict[str, str]:
+    """By name, the best that a version is in: one that cannot be loaded does not keep another from serving."""
+    ready, loading = replica_pb2.ModelStatus.STATE_READY, replica_pb2.ModelStatus.STATE_LOADING
+    best_last = sorted(models, key=lambda model: (model.state == ready, model.state == loading))
+    return {model.name: _model_state(model.state) for model in best_last}
 
 
 def get_limits() -> Plan[list[Limits]]:
