@@ -28,6 +28,7 @@ from services.vision.training.train_images import Trained, finish
 from shared.training.arguments import make_parser, parse_fraction, parse_once, parse_positive, parse_whole
 from shared.training.distributed import wrap
 from shared.training.fit import fit
+from shared.training.layout import channels_last
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
 
@@ -87,7 +88,7 @@ def main(arguments: argparse.Namespace) -> Trained:
     """Trains and keeps the result; returns it."""
     with start(arguments, RECIPE) as run:
         sets = load_data(run)
-        model = wrap(make_network(run, len(sets.classes)), run).to(memory_format=torch.channels_last)
+        model = channels_last(wrap(make_network(run, len(sets.classes)), run), run)
         learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         run.say(f"{sum(p.numel() for p in model.parameters()):,} weights, {learning:,} of which learn")
         optimizer = make_optimizer(model, arguments)

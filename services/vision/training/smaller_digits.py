@@ -19,6 +19,7 @@ from shared.training.batches import GlobalBatches
 from shared.training.compression.distillation import distillation_loss
 from shared.training.compression.pruning import prune_channels
 from shared.training.distributed import GlobalBatchNorm, step, wrap
+from shared.training.layout import channels_last
 from shared.training.run import Run
 from shared.training.schedule import cosine
 
@@ -46,7 +47,7 @@ def prune(run: Run, network: Cnn, train: Digits, share: float) -> Cnn:
 def distill(run: Run, teacher: nn.Module, train: Digits, width: int) -> Cnn:
     """A new network of that width that learns the scores of `teacher` beside the labels."""
     teacher.eval()
-    student = wrap(Cnn(1, 10, width=width, dropout=0.0), run).to(memory_format=torch.channels_last)
+    student = channels_last(wrap(Cnn(1, 10, width=width, dropout=0.0), run), run)
 
     def judge(images: Tensor, labels: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():

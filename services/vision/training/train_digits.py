@@ -37,6 +37,7 @@ from shared.training.batches import GlobalBatches
 from shared.training.distributed import Average, step, wrap
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
+from shared.training.layout import channels_last
 from shared.training.precision import widen
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
@@ -116,8 +117,7 @@ def train(run: Run) -> Trained:
     """The whole training, with the temperature found and the held-out fold answered."""
     arguments = run.arguments
     division = load_data(run)
-    # Channels last: a third faster on CPUs, the same sums.
-    model = wrap(make_network(arguments), run).to(memory_format=torch.channels_last)
+    model = channels_last(wrap(make_network(arguments), run), run)
     run.say(f"{sum(parameter.numel() for parameter in model.parameters()):,} weights")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay

@@ -44,6 +44,7 @@ from shared.training.arguments import make_parser, parse_count, parse_once
 from shared.training.distributed import wrap
 from shared.training.export import fold_temperature
 from shared.training.fit import Fitted, fit
+from shared.training.layout import channels_last
 from shared.training.run import Run, launch, start
 from shared.training.schedule import cosine
 
@@ -94,7 +95,7 @@ def main(arguments: argparse.Namespace) -> Trained:
     """Trains and keeps the result; returns it."""
     with start(arguments, RECIPE) as run:
         sets = load_data(run)
-        model = wrap(make_network(arguments, len(sets.classes)), run).to(memory_format=torch.channels_last)
+        model = channels_last(wrap(make_network(arguments, len(sets.classes)), run), run)
         run.say(f"{sum(parameter.numel() for parameter in model.parameters()):,} weights")
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=arguments.learning_rate, weight_decay=arguments.weight_decay
