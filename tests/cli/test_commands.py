@@ -179,7 +179,7 @@ def test_status_as_tables_and_as_json(mesh: Seen, capsys: pytest.CaptureFixture[
     # Nothing of this mesh is ready: that is an answer, and exit code 1.
     assert main(["status"]) == 1
     said = capsys.readouterr().out
-    assert "127.0.0.1:1  unreachable  0 of 0        connection refused" in said
+    assert "127.0.0.1:1  unreachable  1 of 1        connection refused" in said
     assert "nlp/minilm  1        ready  1 of 2" in said
     assert main(["status", "--json"]) == 1
     (line,) = lines_of(capsys.readouterr().out)
