@@ -251,11 +251,11 @@ def _reading(artifact: Artifact, name: str) -> Iterator[BufferedReader]:
             size, stated = os.fstat(file.fileno()).st_size, artifact.manifest.files[name]
             if size != stated.bytes:
                 raise ArtifactError(
-                    f"{name}: expected {stated.bytes} bytes, got {size}; pull the model again"
+                    f"{name}: expected {stated.bytes} bytes, got {size}; pull or make the model again"
                 )
             yield file
     except FileNotFoundError:
-        raise ArtifactError(f"{name} is missing; pull the model again") from None
+        raise ArtifactError(f"{name} is missing; pull or make the model again") from None
     except OSError as error:
         raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
 
@@ -264,7 +264,7 @@ def _check_digest(artifact: Artifact, name: str, sha256: str) -> None:
     stated = artifact.manifest.files[name]
     if sha256 != stated.sha256:
         raise ArtifactError(
-            f"{name}: expected sha256 {stated.sha256}, got {sha256}; it was changed, pull the model again"
+            f"{name}: expected sha256 {stated.sha256}, got {sha256}; it was changed, pull or make the model again"
         )
 
 
