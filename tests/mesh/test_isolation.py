@@ -73,7 +73,9 @@ async def test_a_model_that_hangs_restarts_its_replica_and_the_other_answers(tmp
     }
     with running(tmp_path, "--replicas", "nlp=2", environ=environ, deaf=deaf(), slow=slow()) as mesh:
         async with calling(mesh) as caller:
-            await caller.see("nlp/deaf", ready=2)
+            # Models come in any order.
+            for name in ("nlp/deaf", "nlp/slow", "nlp/line"):
+                await caller.see(name, ready=2)
             before = set(replica_pids(mesh)["nlp"])
             losses, stopped = Losses(), asyncio.Event()
             others = asyncio.create_task(keep_calling(lambda: caller.call_line("nlp"), losses, stopped))
