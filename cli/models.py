@@ -82,11 +82,17 @@ def list_models(names: ModelNames = None, json_lines: Json = False, state_dir: S
     """
     state, entries = state_folder(state_dir), read_catalogs(ROOT)
     own = find_own(state, {entry.public_name for entry in entries})
-    named = [name for name in own if names and not {name, name.partition("/")[2]}.isdisjoint(names)]
-    others = [name for name in names or [] if not any(name in (one, one.partition("/")[2]) for one in named)]
-    chosen = choose(entries, others) if others or not names else []
-    rows = [_describe(entry, state) for entry in chosen]
-    rows += [_describe_own(name, state) for name in (named if names else own)]
+    if names:
+        # A short name is the catalogue's where that has one.
+        taken = {entry.name for entry in entries}
+        called = {
+            alias: name for name in own for alias in (name, name.partition("/")[2]) if alias not in taken
+        }
+        own = list(dict.fromkeys(called[name] for name in names if name in called))
+        names = [name for name in names if name not in called]
+        entries = choose(entries, names) if names else []
+    rows = [_describe(entry, state) for entry in entries]
+    rows += [_describe_own(name, state) for name in own]
     if json_lines:
         for row in rows:
             print_json(row)

@@ -2,10 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, TypeVar
 
 from rich.console import Console
 from rich.table import Table
+
+Shown = TypeVar("Shown")
 
 
 def stdout() -> Console:
@@ -16,6 +20,19 @@ def stdout() -> Console:
 def stderr() -> Console:
     """The console for progress and remarks."""
     return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def show_work(
+    lines: Callable[[IO[str]], Shown], bars: Callable[[Console], AbstractContextManager[Shown]]
+) -> Iterator[Shown]:
+    """What tells of long work on stderr: `bars` on a terminal, `lines` elsewhere."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lines(console.file)
+        return
+    with bars(console) as shown:
+        yield shown
 
 
 def print_json(value: Mapping[str, object]) -> None:

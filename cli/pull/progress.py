@@ -1,14 +1,13 @@
 """What a pull tells while it runs: `Progress` is all that the fetcher knows of the screen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from cli.output import stderr
+from cli.output import show_work
 
 
 class Progress(Protocol):
@@ -105,12 +104,6 @@ class Bars:
         self._rich.console.print(line, markup=False, highlight=False)
 
 
-@contextmanager
-def show_progress() -> Iterator[Progress]:
+def show_progress() -> AbstractContextManager[Progress]:
     """Bars on a terminal, lines elsewhere."""
-    console = stderr()
-    if not console.is_terminal:
-        yield Lines(console.file)
-        return
-    with Bars(console) as bars:
-        yield bars
+    return show_work(Lines, Bars)

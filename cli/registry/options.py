@@ -1,13 +1,13 @@
 """What the commands about versions share: their options, whose signatures are trusted, what is shown while they run."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import stderr
+from cli.output import show_work
 
 if TYPE_CHECKING:
     from cli.registry.progress import Watcher
@@ -54,14 +54,8 @@ def find_trust(state: Path, trusted: Sequence[Path] | None) -> "SignatureSetting
     return SignatureSettings(trusted=tuple(trusted), required=True) if trusted else own_trust(state)
 
 
-@contextmanager
-def watching() -> "Iterator[Watcher]":
+def watching() -> "AbstractContextManager[Watcher]":
     """A bar on a terminal, lines elsewhere."""
     from cli.registry.progress import Bar, Lines
 
-    console = stderr()
-    if not console.is_terminal:
-        yield Lines(console.file)
-        return
-    with Bar(console) as bar:
-        yield bar
+    return show_work(Lines, Bar)

@@ -9,12 +9,9 @@ from cli.failure import CommandError
 
 def find_own(state: Path, catalogued: Collection[str]) -> list[str]:
     """Public names of the models on disk that are none of those `catalogued`, by name."""
-    from shared.inference.repository.versions import scan
+    from cli.registry.versions import find_on_disk
 
-    found = [
-        f"{service.name}/{model}" for service in (state / "models").glob("[!.]*") for model in scan(service)
-    ]
-    return sorted(name for name in found if name not in catalogued)
+    return sorted({"/".join(pair) for pair in find_on_disk(state)}.difference(catalogued))
 
 
 def describe_own(name: str, state: Path) -> dict[str, object]:

@@ -110,16 +110,20 @@ def find_new_place(name: str, candidate: str, state: Path) -> Place:
     return _look(state, artifact.service, artifact.name)
 
 
-def _find_known(state: Path) -> set[tuple[str, str]]:
-    """Services and names of models."""
-    on_disk = (
+def find_on_disk(state: Path) -> set[tuple[str, str]]:
+    """Services and names of the models of which there is a version."""
+    return {
         (folder.name, name)
         for folder in (state / "models").glob("[!.]*")
         if folder.is_dir()
         for name in scan(folder)
-    )
+    }
+
+
+def _find_known(state: Path) -> set[tuple[str, str]]:
+    """Services and names of models."""
     recorded = ((path.parent.name, path.stem) for path in (state / "registry").glob("*/*.jsonl"))
-    return {(entry.service, entry.name) for entry in read_catalogs(ROOT)} | {*on_disk, *recorded}
+    return {(entry.service, entry.name) for entry in read_catalogs(ROOT)} | {*find_on_disk(state), *recorded}
 
 
 def _look(state: Path, service: str, name: str) -> Place:
