@@ -33,7 +33,7 @@ def computing_in(precision: str, model: nn.Module) -> Iterator[None]:
     hooks = [
         layer.register_forward_pre_hook(_widen_inputs, with_kwargs=True)
         for layer in model.modules()
-        if any(True for _ in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)))
+        if [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
     ]
     try:
         yield

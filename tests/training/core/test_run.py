@@ -103,6 +103,11 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
         start(parse("--out", tmp_path / "file"), "test")
 
 
+def test_more_threads_than_torch_survives_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--threads: expected at most 1024, got 1000000"):
+        start(parse("--out", tmp_path, "--threads", 1_000_000), "test")
+
+
 def test_a_missing_dataset_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "data/mnist").mkdir(parents=True)
     with start(parse("--out", tmp_path / "out", "--data", tmp_path / "data"), "test") as run:
