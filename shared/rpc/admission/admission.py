@@ -24,6 +24,8 @@ __all__ = ["Admission", "Door", "Permit", "admit_message", "read_model_name", "s
 _FIELD_1 = 0x0A
 # A length below this takes one byte; no model has a longer name.
 _ONE_BYTE = 0x80
+# Names of models that a door remembers. A model has three, and two more for each of its graphs.
+_MOST_NAMES = 256
 # What a caller is told whom the bytes or the number of calls keep out: about the time of a large call.
 _RETRY_S = 0.5
 
@@ -31,7 +33,8 @@ _RETRY_S = 0.5
 def read_model_name(payload: bytes) -> bytes:
     """The name of the model in a request message, before it is parsed; empty where the message names none.
 
-    It is field 1 of every request that names a model, and serializers write fields in their order.
+    It is field 1 of every request that names a model, and serializers write fields in their order. Who writes field 1 twice
+    is served by the model of the last one; what he is let in by is the first one's limit.
     """
     if len(payload) > 1 and payload[0] == _FIELD_1 and payload[1] < _ONE_BYTE:
         return payload[2 : 2 + payload[1]]
@@ -63,9 +66,13 @@ class Door:
         self.refused: dict[str, int] = {}  # reason -> calls
         self.limits: dict[str, Limit] = {}  # by the model's public name, once it has answered
         self._admission = admission
-        # By the name that callers use: the same limit for "", `minilm` and `nlp/minilm`. Names that no model answers to
-        # are forgotten with their last call.
+        # By the name that callers use: the same limit for "", `minilm` and `nlp/minilm`, once the model has answered to it.
         self._by_name: dict[bytes, Limit] = {}
+        # Of all names that no model has answered to: made-up ones take no memory, and have no limits of their own to fill.
+        self._others: Limit | None = None
+        self._preparing: set[str] = set()  # models that were seen to prepare another's input
+        # Whether calls without a name are answered by several models, each by what else is in the call.
+        self._unnamed_differ = False
 
     @property
     def names(self) -> int:
@@ -101,9 +108,7 @@ class Door:
                 raise
         limit_of_model = self._by_name.get(name)
         if limit_of_model is None:
-            limit_of_model = self._by_name[name] = Limit(
-                settings.min_in_flight, settings.max_queue_wait_s, now_s
-            )
+            limit_of_model = self._others = self._others or self._make_limit(now_s)
         urgent = caller.priority is Priority.INTERACTIVE
         if not limit_of_model.enter(caller.principal, now_s, urgent=urgent):
             if account is not None:
@@ -120,14 +125,29 @@ class Door:
             admission, self, name, limit_of_model, account, n_bytes, caller.principal, urgent, now_s
         )
 
-    def learn(self, name: bytes, limit: Limit, report: Report | None) -> None:
-        """Puts the limit of a name that is not known yet under its model's; or forgets it with its last call."""
-        if report is not None and report.models:
-            # The last one is the one that was asked for: those before it prepared its input.
-            limit.model = report.models[-1].partition("@")[0]
-            self._by_name[name] = self.limits.setdefault(limit.model, limit)
-        elif not limit.in_flight and self._by_name.get(name) is limit:
-            del self._by_name[name]
+    def learn(self, name: bytes, models: tuple[str, ...], now_s: float) -> None:
+        """Puts a name under the limit of the model that has answered to it; models: as a report has them."""
+        # The last one is the one that was asked for: those before it prepared its input.
+        *before, model = (one.partition("@")[0] for one in models)
+        self._preparing.update(before)
+        known = self._by_name.get(name)
+        if known is not None and known.model not in self._preparing:
+            if not name and model not in self._preparing:
+                # One model's load must not keep another's callers out.
+                del self._by_name[name]
+                self._unnamed_differ = True
+            return
+        if _is_name_of(name, model) and len(self._by_name) < _MOST_NAMES and (name or not self._unnamed_differ):
+            limit = self.limits.get(model)
+            if limit is None:
+                # Those who came before the first answer wait for this model; where it is one of several, for the most part.
+                limit, self._others = self._others or self._make_limit(now_s), None
+                limit.model = model
+            self._by_name[name] = self.limits[model] = limit
+
+    def _make_limit(self, now_s: float) -> Limit:
+        settings = self._admission.settings
+        return Limit(settings.min_in_flight, settings.max_queue_wait_s, now_s)
 
     def _show(self, name: bytes) -> str:
         return f"model {name.decode('ascii', 'backslashreplace')}" if name else self.method
@@ -138,6 +158,13 @@ class Door:
 
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def _is_name_of(name: bytes, model: str) -> bool:
+    """Whether callers may use a name for a model: none, its public name without or with the service, and a graph's behind it."""
+    bare = model.partition("/")[2].encode()
+    rest = name.removeprefix(model.partition("/")[0].encode() + b"/")
+    return not name or rest == bare or rest.startswith(bare + b".")
 
 
 class Permit:
@@ -189,9 +216,9 @@ class Permit:
                 limit.record(waited_s, now_s - self._entered_s - waited_s, now_s)
             if self._account is not None:
                 # Also for a call that failed: what it took is gone.
-                self._account.credit_s -= report.cost_s
-        if not limit.model:
-            self._door.learn(self._name, limit, report)
+                self._account.charge(report.cost_s)
+            if report.models[-1].partition("@")[0] != limit.model:
+                self._door.learn(self._name, report.models, now_s)
         if self._account is not None:
             self._account.in_flight -= 1
 

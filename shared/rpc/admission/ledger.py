@@ -23,6 +23,11 @@ class Account:
         self.credit_s = settings.burst_s
         self.filled_at_s = now_s
 
+    def charge(self, cost_s: float) -> None:
+        """Takes off what a call took; nothing where credit is not counted."""
+        if self.settings.compute_s_per_s is not None:
+            self.credit_s -= cost_s
+
     def fill(self, now_s: float) -> float:
         """Adds what has come in since the last time; the credit."""
         rate = self.settings.compute_s_per_s or 0.0

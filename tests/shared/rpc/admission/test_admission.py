@@ -36,6 +36,12 @@ def ran(model: str = "stub/model", compute_s: float = 0.0, share: float = 1.0) -
     return report
 
 
+def queued(model: str, queue_s: float) -> Report:
+    report = Report()
+    report.add(queue_s, 0.0, 0.0, 1, model, "1")
+    return report
+
+
 def test_the_model_s_name_is_field_1_of_every_request_that_has_one() -> None:
     found = []
     for module in (vision_service_pb2, nlp_service_pb2, speech_service_pb2):
@@ -138,6 +144,61 @@ def test_all_names_of_a_model_share_its_limit_and_names_of_nothing_are_forgotten
     for index in range(10_000):
         enter(door, name=b"nothing %d" % index).leave(None, 1.0, answered=False)
     assert door.names == 3
+
+
+def test_made_up_names_take_no_memory_and_share_one_limit_even_if_a_model_answers() -> None:
+    # A message may hold a made-up name before the one by which it is served.
+    _, door = make_door(min_in_flight=4, max_queue_wait_s=0.1)
+    enter(door, name=b"model").leave(ran("stub/model"), 0.02, answered=True)
+    for index in range(10_000):
+        enter(door, name=b"nothing %d" % index).leave(ran("stub/model"), 0.02, answered=True)
+    assert door.names == 1
+    held = [enter(door, name=b"nothing %d" % index) for index in range(1000)]
+    for at_s in range(1, 5):
+        for permit in held[at_s * 10 : at_s * 10 + 10]:
+            permit.leave(queued("stub/model", 0.5 * at_s), at_s, answered=True)
+    with pytest.raises(ResourceExhausted, match="calls of model nothing in flight"):
+        for _ in range(1000):
+            enter(door, name=b"nothing", at_s=5.0)
+
+
+def test_names_of_graphs_are_learned_and_no_more_than_a_door_remembers() -> None:
+    _, door = make_door()
+    for index in range(1000):
+        enter(door, name=b"stub/model.%d" % index).leave(ran("stub/model"), 1.0, answered=True)
+    assert list(door.limits) == ["stub/model"]
+    assert door.names == 256
+
+
+def test_calls_without_a_name_that_several_models_answer_keep_nobody_else_out() -> None:
+    _, door = make_door()
+    for model in ("stub/one", "stub/other", "stub/one"):
+        enter(door).leave(ran(model), 1.0, answered=True)
+    enter(door, name=b"other").leave(ran("stub/other"), 1.0, answered=True)
+    held = [enter(door), enter(door, name=b"other")]
+    assert [door.limits[name].in_flight for name in ("stub/one", "stub/other")] == [0, 1]
+    for permit in held:
+        permit.leave(ran("stub/one"), 1.0, answered=True)
+
+
+def test_a_call_that_ended_in_its_preparation_does_not_hide_the_model_that_was_asked_for() -> None:
+    _, door = make_door()
+    whole = ran("stub/preparing")
+    whole.add(0.0, 0.0, 0.0, 1, "stub/model", "1")
+    for report in (ran("stub/preparing"), whole, ran("stub/preparing"), whole):
+        enter(door).leave(report, 1.0, answered=True)
+    held = enter(door)
+    assert door.limits["stub/model"].in_flight == 1
+    held.leave(whole, 1.0, answered=True)
+
+
+def test_accounts_without_a_budget_of_seconds_are_closed_too() -> None:
+    admission, door = make_door(principal=PrincipalSettings(max_in_flight=1))
+    for index in range(10_000):
+        enter(door, Caller(f"principal {index}"), at_s=float(index)).leave(
+            ran(compute_s=0.5), 0.0, answered=True
+        )
+    assert admission.ledger.accounts <= 4096
 
 
 async def test_a_message_of_a_stream_takes_a_permit_and_its_figures_reach_the_call_s_report() -> None:
