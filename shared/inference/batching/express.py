@@ -13,14 +13,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
-from shared.inference.batching.batch import UnevenOutputError
 from shared.inference.batching.instance import Instance
 from shared.inference.batching.queue import Batch
 from shared.inference.batching.room import Room
 from shared.inference.batching.waiting import Item
-from shared.inference.session.session import RunError
 
 __all__ = ["Express"]
 
@@ -113,21 +110,17 @@ class Express:
         looks = self._runs % _LOOK_EVERY == 0
         cpu_ns = time.thread_time_ns() if looks else 0
         started_ns = time.monotonic_ns()
-        ran: tuple[Any, ...] | None = None
         try:
-            ran = self._instance.run_here(batch, started_ns)
-        except (RunError, UnevenOutputError):
-            pass  # handed over
-        finally:
-            if ran is None:
-                self._watch(time.monotonic_ns() - started_ns)
-                for item in batch.items:
-                    self._hand_over(item)
-        if ran is not None:
-            if looks:
-                self._watch(time.thread_time_ns() - cpu_ns)
-            run, outputs, times = ran
-            self._answer(run, outputs, started_ns, time.monotonic_ns(), times)
+            run, outputs, times = self._instance.run_here(batch, started_ns)
+        # Whatever it is: a thread runs them again, finds the guilty item and tells its caller.
+        except Exception:  # noqa: BLE001
+            self._watch(time.monotonic_ns() - started_ns)
+            for item in batch.items:
+                self._hand_over(item)
+            return
+        if looks:
+            self._watch(time.thread_time_ns() - cpu_ns)
+        self._answer(run, outputs, started_ns, time.monotonic_ns(), times)
 
     def _watch(self, taken_ns: int) -> None:
         if taken_ns > _TOO_LONG_NS:

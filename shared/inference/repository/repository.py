@@ -8,7 +8,6 @@ stops another; a version that cannot be loaded leaves the one before it serving.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -166,8 +165,10 @@ class Repository:
         for task in (self._watching, self._starting):
             if task is not None:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                # What became of it must not keep the rest from ending.
+                (error,) = await asyncio.gather(task, return_exceptions=True)
+                if isinstance(error, Exception):
+                    _log.error("loading or watching failed unexpectedly", exc_info=error)
         for shelf in self._shelves.values():
             shelf.put_away("", "the replica is stopping")
         self._loader.close()

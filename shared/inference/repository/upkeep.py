@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import Any
 
 from shared.inference.model import Model
@@ -165,6 +166,7 @@ class Upkeep:
 def _start(
     work: Coroutine[Any, Any, None], on_end: Callable[[asyncio.Task[None]], object]
 ) -> asyncio.Task[None]:
-    task = asyncio.get_running_loop().create_task(work)
+    # Without the context of the call that asked for it: its deadline is not the work's, which goes on for all others.
+    task = asyncio.get_running_loop().create_task(work, context=Context())
     task.add_done_callback(on_end)
     return task

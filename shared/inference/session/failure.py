@@ -11,20 +11,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 # What ONNX Runtime raises: each of its status codes is a class of its own, without a common parent.
 ERRORS: tuple[type[Exception], ...] = tuple(
-    getattr(onnxruntime_errors, name)
-    for name in (
-        "EPFail",
-        "EngineError",
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "ModelLoaded",
-        "NoModel",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
+    one for one in vars(onnxruntime_errors).values() if isinstance(one, type) and issubclass(one, Exception)
 )
 # How much of ONNX Runtime's text a caller may see.
 _REASON_CHARACTERS = 200

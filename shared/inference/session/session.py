@@ -75,21 +75,21 @@ class Session:
             digest=digest,
         )
         opened = open_graph(file, self._opening)
-        self._session = opened.session
+        self._session: onnxruntime.InferenceSession | None = opened.session
         self._cached, self._cpu_s = opened.cached, opened.cpu_s
         self.choice = opened.choice
         self.provider: str = opened.choice.provider
         self.threads: int = intra_op_threads
         self.from_cache: bool = opened.from_cache
-        self.inputs = tuple(_read_tensor(argument) for argument in self._session.get_inputs())
-        self.outputs = tuple(_read_tensor(argument) for argument in self._session.get_outputs())
+        self.inputs = tuple(_read_tensor(argument) for argument in opened.session.get_inputs())
+        self.outputs = tuple(_read_tensor(argument) for argument in opened.session.get_outputs())
         self._bf16_inputs = frozenset(tensor.name for tensor in self.inputs if tensor.dtype == "BF16")
         self._has_bf16 = bool(self._bf16_inputs) or any(tensor.dtype == "BF16" for tensor in self.outputs)
         # Text lies in no memory of a device.
         self._binds = self.provider != CPU and all(
             tensor.dtype != "BYTES" for tensor in (*self.inputs, *self.outputs)
         )
-        self.plans_memory: bool = self._session.get_session_options().enable_mem_pattern
+        self.plans_memory: bool = opened.session.get_session_options().enable_mem_pattern
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], options: RunOptions | None = None
@@ -99,9 +99,12 @@ class Session:
         Setting `options.terminate` from another thread ends the run early, with a RunError.
 
         Raises:
-            RunError: the graph failed on these values.
+            RunError: the graph failed on these values, or was closed.
         """
-        return self._run(self._session, inputs, outputs, options)
+        session = self._session
+        if session is None:
+            raise RunError("the graph was closed", out_of_memory=False)
+        return self._run(session, inputs, outputs, options)
 
     def _run(
         self,
@@ -122,7 +125,7 @@ class Session:
     def close(self) -> None:
         """Free the graph's weights and all memory of its runs, whoever still names this object. Blocks, up to 20 ms.
 
-        Nothing may run on it any more, now or later.
+        A run that is at work ends first, on its thread.
         """
         self._session = None
 

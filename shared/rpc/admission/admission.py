@@ -137,7 +137,11 @@ class Door:
                 del self._by_name[name]
                 self._unnamed_differ = True
             return
-        if _is_name_of(name, model) and len(self._by_name) < _MOST_NAMES and (name or not self._unnamed_differ):
+        if (
+            _is_name_of(name, model)
+            and len(self._by_name) < _MOST_NAMES
+            and (name or not self._unnamed_differ)
+        ):
             limit = self.limits.get(model)
             if limit is None:
                 # Those who came before the first answer wait for this model; where it is one of several, for the most part.
@@ -161,7 +165,7 @@ class Door:
 
 
 def _is_name_of(name: bytes, model: str) -> bool:
-    """Whether callers may use a name for a model: none, its public name without or with the service, and a graph's behind it."""
+    """Whether callers may use a name for a model: none, its own without or with the service, either with a graph's."""
     bare = model.partition("/")[2].encode()
     rest = name.removeprefix(model.partition("/")[0].encode() + b"/")
     return not name or rest == bare or rest.startswith(bare + b".")

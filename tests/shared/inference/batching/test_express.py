@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shared.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from shared.inference.batching.batcher import Answer, Batcher
+from shared.inference.batching.instance import Instance
 from shared.rpc.deadline import Deadline
 from tests.shared.inference.conftest import MakeBatcher
-from tests.shared.inference.graphs import WEIGHTS, linear, picky, summed
+from tests.shared.inference.graphs import WEIGHTS, linear, picky, summed, two_of_each
 from tests.support.waiting import within
 
 
@@ -104,3 +106,27 @@ async def test_an_item_whose_deadline_passes_before_its_turn_is_not_run(make_bat
     with pytest.raises(DeadlineExceeded):
         await within(task)
     assert batcher.statistics.to_message("graph", "1").execution_count == 0
+
+
+async def test_whatever_a_run_raises_those_behind_it_are_answered(
+    make_batcher: MakeBatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = make_batcher(two_of_each(max_batch_size=8))
+    batcher.express_rows = 8
+    run, failed = Instance.run_here, []
+
+    def fail_once(self: Instance, *arguments: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise MemoryError("numpy cannot have so much")
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Instance, "run_here", fail_once)
+    # Of two shapes, so that the second is of another batch.
+    calls = [
+        batcher.submit({"a": row, "b": row}, ("sum",), Deadline.after(10))
+        for row in (np.ones((1, length), np.float32) for length in (2, 3))
+    ]
+    answers = await within(asyncio.gather(*calls))
+    assert [answer.outputs["sum"].tolist() for answer in answers] == [[[2, 2]], [[2, 2, 2]]]
+    assert failed

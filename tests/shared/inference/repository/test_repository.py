@@ -317,6 +317,25 @@ async def test_a_run_that_takes_all_rows_alike_is_worth_any_batch(tmp_path: Path
         assert repository.graph("turns").batcher.worthwhile_cost == 8
 
 
+async def test_a_version_that_is_taken_out_while_it_is_measured_stops_neither_loading_nor_closing(
+    tmp_path: Path,
+) -> None:
+    x = np.array([100_000])
+    golden = {"model/in/x": x, "model/out/y": x}
+    for name in ("taken", "turns"):
+        write_artifact(tmp_path, entry_of(name), replace(draft_of(slow()), golden=golden))
+    repository = Repository(tmp_path, "test", InferenceSettings(signature=UNSIGNED, intra_op_threads=1), {})
+    repository.start()
+    async with asyncio.timeout(30):
+        while set(get_states(repository).values()) != {READY}:
+            await asyncio.sleep(0.001)
+    repository.take_out("taken", "1", "it stopped another replica")
+    await within(repository.wait_loaded())
+    assert get_states(repository) == {("taken", "1"): UNAVAILABLE, ("turns", "1"): READY}
+    assert repository.graph("turns").batcher.worthwhile_cost < math.inf
+    await within(repository.close())
+
+
 async def test_close_while_loading_ends_at_once(tmp_path: Path) -> None:
     for number in range(8):
         write_model(tmp_path, f"model-{number}", linear())

@@ -21,7 +21,7 @@ from shared.inference.artifact import ArtifactError, write_artifact
 from shared.inference.model import Model
 from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
-from shared.rpc.deadline import Deadline
+from shared.rpc.deadline import Deadline, set_deadline
 from tests.shared.inference.graphs import draft_of, entry_of, linear, slow, write_model
 from tests.shared.inference.repository.opened import READY, UNAVAILABLE, get_reason, get_states, loaded, until
 from tests.support.waiting import within
@@ -57,6 +57,25 @@ async def test_a_new_version_takes_over_and_the_old_one_ends_with_its_last_call(
         await within(repository.wait_settled())
         with pytest.raises(Unavailable, match="it is being closed"):
             await within(batcher.submit({"x": X}, (), Deadline.after(5)))
+
+
+async def test_a_version_is_loaded_even_if_the_deadline_passes_of_the_call_that_asked_for_it(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path, "line", linear(), version="1")
+    async with loaded(tmp_path) as repository:
+        made = PerArtifact(
+            {"numbers/1": lambda artifact: artifact.version}, rpc="DoTask", repository=repository
+        )
+        write_model(tmp_path, "line", linear(), version="2")
+
+        async def ask_to_load() -> None:
+            set_deadline(Deadline.after(-1.0))
+            await repository.load_model("line")
+
+        await within(asyncio.create_task(ask_to_load()))
+        assert serving_version(repository) == "2"
+        assert await made.get(repository.model("line", "DoTask")) == "2"
 
 
 async def test_a_call_that_names_a_graph_only_holds_its_version_too(tmp_path: Path) -> None:

@@ -136,3 +136,10 @@ def test_dynamic_quantization_does_depend_on_batch_mates(tmp_path: Path) -> None
     alone = session.run({"x": row}, ["y"])[0]
     beside = session.run({"x": np.concatenate([row, 100 * row])}, ["y"])[0][:1]
     assert np.abs(alone - beside).max() > 0.01
+
+
+def test_a_closed_session_says_so(tmp_path: Path) -> None:
+    session = Session(save(tmp_path, linear()))
+    session.close()
+    with pytest.raises(RunError, match="the graph was closed"):
+        session.run({"x": np.ones((1, 16), np.float32)}, ["y"])

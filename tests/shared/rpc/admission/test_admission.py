@@ -158,8 +158,7 @@ def test_made_up_names_take_no_memory_and_share_one_limit_even_if_a_model_answer
         for permit in held[at_s * 10 : at_s * 10 + 10]:
             permit.leave(queued("stub/model", 0.5 * at_s), at_s, answered=True)
     with pytest.raises(ResourceExhausted, match="calls of model nothing in flight"):
-        for _ in range(1000):
-            enter(door, name=b"nothing", at_s=5.0)
+        held += [enter(door, name=b"nothing", at_s=5.0) for _ in range(1000)]
 
 
 def test_names_of_graphs_are_learned_and_no_more_than_a_door_remembers() -> None:
