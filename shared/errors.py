@@ -53,6 +53,7 @@ MAX_QUOTED = 200
 # default; the message is percent-encoded and the details are base64, so both together stay below that.
 MAX_MESSAGE_BYTES = 1536
 MAX_DETAILS_BYTES = 3072
+_INFO_BYTES = 256  # of the ErrorInfo and the names of types, at most
 
 
 class StartupError(Exception):
@@ -126,6 +127,8 @@ class InvalidArgument(ClientError):
     default_reason = "INVALID_ARGUMENT"
 
     def __init__(self, field: str, *, expected: str, got: str, fix: str = "") -> None:
+        # It may hold a key of the caller's.
+        field = _clip(field)
         self.field = field
         self.description = f"expected {_clip(expected)}, got {_clip(got)}" + (
             f"; {_clip(fix)}" if fix else ""
@@ -153,15 +156,14 @@ class InvalidArguments(ClientError):
         text = " | ".join(str(violation) for violation in shown)
         if len(self.violations) > len(shown):
             text += f" | and {len(self.violations) - len(shown)} more"
-        # One BadRequest per few fields, so that the size limit of the details cuts the tail and not
-        # everything.
-        details = [
-            error_details_pb2.BadRequest(
-                field_violations=[violation.violation for violation in shown[at : at + 5]]
-            )
-            for at in range(0, len(shown), 5)
-        ]
-        super().__init__(text, details=details)
+        # As many as there is room for beside the ErrorInfo: one too large would be left out as a whole.
+        listed = error_details_pb2.BadRequest()
+        for violation in shown:
+            listed.field_violations.append(violation.violation)
+            if listed.ByteSize() > MAX_DETAILS_BYTES - _INFO_BYTES:
+                del listed.field_violations[-1]
+                break
+        super().__init__(text, details=[listed])
 
 
 class NotFound(ClientError):

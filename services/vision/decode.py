@@ -31,6 +31,13 @@ EXPECTED: Final = "an encoded image: JPEG, PNG, WebP, GIF, BMP or TIFF"
 # A progressive JPEG is decoded once per scan. Encoders write about ten; thousands of empty ones are an attack on the CPU.
 MAX_JPEG_SCANS: Final = 100
 
+_SCAN: Final = b"\xff\xda"
+_END: Final = b"\xd9"
+# What begins a segment: not a stuffed byte, a restart, or a marker that stands alone.
+_MARKER: Final = re.compile(rb"\xff+[\x02-\xcf\xd9-\xfe]")
+# Each takes a microsecond.
+_MOST_SEGMENTS: Final = 10_000
+
 # A JPEG that is to be shrunk far is decoded at 1/2, 1/4 or 1/8 of its size, but never below twice the size asked for:
 # the resampling that follows then sees all that it would have kept.
 SPARE: Final = 2
@@ -154,7 +161,10 @@ def _check_header(opened: Image.Image, content: bytes, field: str, max_pixels: i
         if tile > max_pixels:
             raise _too_large(field, max_pixels, f"a TIFF tile of {tile:,} pixels")
     if opened.format in ("JPEG", "MPO"):
-        scans = content.count(b"\xff\xda")
+        scans = content.count(_SCAN)
+        if scans > MAX_JPEG_SCANS:
+            # Few have as many, and of those, most have a film behind the picture, whose bytes may be anything.
+            scans = _count_scans(content, most=scans)
         if scans > MAX_JPEG_SCANS:
             raise InvalidArgument(
                 field,
@@ -162,6 +172,19 @@ def _check_header(opened: Image.Image, content: bytes, field: str, max_pixels: i
                 got=f"{scans}",
                 fix="save it as a baseline JPEG",
             )
+
+
+def _count_scans(content: bytes, most: int) -> int:
+    """Scans of a JPEG up to its end marker; `most` where so many segments come first that no encoder wrote them."""
+    scans, at = 0, 2
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(content, at)
+        if found is None or found[0][-1:] == _END:
+            return scans
+        scans += found[0][-1:] == _SCAN[1:]
+        # A segment says its length; what a scan has behind it is no marker until its last byte.
+        at = found.end() + max(int.from_bytes(content[found.end() : found.end() + 2]), 2)
+    return most
 
 
 def _orientation(opened: Image.Image) -> int:

@@ -244,8 +244,9 @@ class Server:
 
 def _make_front(settings: RpcSettings) -> Front:
     options: list[tuple[str, int]] = [
-        # Twice the limit: what lies between is refused by the interceptor, in words; what lies above by the
-        # front.
+        # Twice the limit: what lies between is refused by the interceptor, in words; what lies above by grpcio's front.
+        # The native front has no such bound and refuses in words whatever the size, once it has all of it: its port is
+        # for the gateway, which has.
         ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, 2**31 - 1)),
         ("grpc.max_send_message_length", -1),
         # grpcio would share the port with whoever else asks for it.

@@ -84,6 +84,16 @@ def test_a_status_fits_into_the_trailers_of_any_client() -> None:
     assert encoded + 256 < 8 * 1024
 
 
+def test_a_long_key_of_the_caller_s_does_not_push_out_what_is_wrong() -> None:
+    error = InvalidArgument(f'parameters["{"k" * 3000}"]', expected="a number", got="a word")
+    assert error.message.endswith("(3014 characters): expected a number, got a word")
+    assert "BadRequest" in get_details(error.to_status())
+    many = InvalidArguments(
+        [InvalidArgument("k" * 600, expected="x" * 600, got="y" * 600, fix="z" * 600) for _ in range(30)]
+    )
+    assert len(get_details(many.to_status())["BadRequest"].field_violations) == 3
+
+
 def test_not_found_lists_at_most_twenty_names() -> None:
     error = NotFound("model", "cat", known=[f"model-{at:02}" for at in range(25)])
     assert 'no model is named "cat"' in error.message

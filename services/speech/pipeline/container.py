@@ -9,6 +9,7 @@ Sources: RIFF as in Microsoft's "Multiple Channel Audio Data and WAVE Files"; Og
 """
 
 import zlib
+from collections.abc import Callable
 
 # Shortest prefix that tells the containers apart.
 _MAGIC_BYTES = 12
@@ -17,6 +18,7 @@ _MAGIC_BYTES = 12
 _UNKNOWN_LENGTH = 0x7FFF0000
 _OGG_HEADER_BYTES = 27
 _BEGINS_STREAM = 2  # of a page's flags
+_PAGES_PER_CHECK = 1000  # some milliseconds
 # Every byte with its bits in reverse order: Ogg's checksum is zlib's polynomial fed from the other end.
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
@@ -49,8 +51,8 @@ def declared_ratio(content: bytes) -> float:
     return 1.0
 
 
-def check_pages(content: bytes) -> tuple[int, str]:
-    """Walk over the pages of an OGG file.
+def check_pages(content: bytes, check: Callable[[], None]) -> tuple[int, str]:
+    """Walk over the pages of an OGG file; `check` is called now and then, and raises when the work is no longer wanted.
 
     Returns:
         where the last page ends, and what is wrong with the first bad one; empty if all are whole. Behind the last page
@@ -61,6 +63,8 @@ def check_pages(content: bytes) -> tuple[int, str]:
     inside = False  # behind the first pages, of which there is one per stream side by side
     while content[at : at + 4] == b"OggS":
         number += 1
+        if number % _PAGES_PER_CHECK == 0:
+            check()
         segments = content[at + 26] if at + 26 < len(content) else 0
         body = at + _OGG_HEADER_BYTES + segments
         end = body + sum(content[at + _OGG_HEADER_BYTES : body])

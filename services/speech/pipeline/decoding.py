@@ -66,7 +66,7 @@ def decode_file(content: bytes, *, max_duration_s: float, check: Callable[[], No
             f"{len(content)} bytes that begin like none of them",
             "send such a file, or raw samples with `encoding` and `sample_rate_hz` set",
         )
-    content = _completed(content, name, max_duration_s)
+    content = _completed(content, name, max_duration_s, check)
     try:
         file = _FrontToBack(_Content(content))
     except soundfile.LibsndfileError as error:
@@ -92,13 +92,13 @@ def decode_file(content: bytes, *, max_duration_s: float, check: Callable[[], No
     return clip
 
 
-def _completed(content: bytes, name: str, max_duration_s: float) -> bytes:
+def _completed(content: bytes, name: str, max_duration_s: float, check: Callable[[], None]) -> bytes:
     """Check what a container's own structure tells.
 
     An OGG comes back without what stands behind it, an MP3 with its true length in its header.
     """
     if name == "OGG":
-        end, damage = container.check_pages(content)
+        end, damage = container.check_pages(content, check)
         if damage:
             raise _damaged(name, damage)
         return content[:end]

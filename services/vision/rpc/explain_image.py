@@ -15,7 +15,7 @@ from PIL import Image
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from services.vision import validation
-from services.vision.decode import Picture, decode
+from services.vision.decode import decode
 from services.vision.limits import ExplainBounds
 from services.vision.pipeline import cells, classification
 from services.vision.pipeline.cells import Grid, Pixels, lay_grid
@@ -39,6 +39,16 @@ from shared.rpc.deadline import current_deadline
 _WORK = "explaining the images"
 # The share of cells in which the model looks at something, below which they are made smaller; and how many times as many.
 _MUCH, _MOST = 0.8, 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture as the model sees it."""
+
+    tensor: Floats  # the model's input
+    pixels: Pixels  # at the size to which the model shrinks it
+    width: int  # of the picture itself
+    height: int
 
 
 @dataclass(frozen=True)
@@ -116,10 +126,8 @@ class ExplainImage:
         preparation = classifier.preparation
         with item.preprocessing():
             validation.check_content(content, field, self._bounds)
-            picture = await run_in_executor(
-                decode, content, field=field, max_pixels=self._bounds.max_pixels, fit=preparation.fit
-            )
-            whole: Row = {"image": await run_in_executor(preparation.prepare, picture.image, field)}
+            seen = await run_in_executor(look, content, field, preparation, self._bounds.max_pixels)
+            whole: Row = {"image": seen.tensor}
         check_time(model, [whole], runs + later_runs, deadline, _WORK)
         answer = await model.infer(whole, outputs=("logits",), deadline=deadline, priority=Priority.BATCH)
         item.add(answer)
@@ -132,7 +140,7 @@ class ExplainImage:
             return float(classification.softmax(row)[index])
 
         with item.preprocessing():
-            subject = await run_while_wanted(divide, picture, preparation, count_cells(runs))
+            subject = await run_while_wanted(divide, seen.pixels, preparation, count_cells(runs))
         probe = Probe(
             model,
             "logits",
@@ -150,8 +158,8 @@ class ExplainImage:
             heat_map = await run_in_executor(
                 render_heat_map,
                 Image.fromarray(subject.pixels),
-                picture.width,
-                picture.height,
+                seen.width,
+                seen.height,
                 attributions.reshape(subject.grid.rows, subject.grid.columns),
             )
         return pb.ExplainImageResult(
@@ -178,16 +186,26 @@ def count_cells(runs: int) -> int:
     return round(parts * math.sqrt(max(runs / DEFAULT_RUNS, 1.0)))
 
 
-def divide(check: Check, picture: Picture, preparation: Preparation, parts: int) -> Subject:
-    """Lay a grid over a picture, of about so many cells where the model looks; for a thread.
+def look(content: bytes, field: str, preparation: Preparation, max_pixels: int) -> Seen:
+    """Decode a picture for a model; for a thread. Nothing of its own size outlives this: a few kilobytes may say hundreds of
+    megabytes of pixels, and an explanation takes minutes.
 
-    Every cell may have to be covered to see whether the model looks there: `check` is called before each.
+    Raises:
+        InvalidArgument: no image, a damaged one, or one of more than `max_pixels`.
     """
+    picture = decode(content, field=field, max_pixels=max_pixels, fit=preparation.fit)
     small = picture.image
     size = preparation.fit(picture.width, picture.height)
     if size[0] < small.width:
         small = small.resize(size, Image.Resampling.BICUBIC)
-    pixels = np.asarray(small)
+    return Seen(preparation.prepare(picture.image, field), np.asarray(small), picture.width, picture.height)
+
+
+def divide(check: Check, pixels: Pixels, preparation: Preparation, parts: int) -> Subject:
+    """Lay a grid over a picture, of about so many cells where the model looks; for a thread.
+
+    Every cell may have to be covered to see whether the model looks there: `check` is called before each.
+    """
     height, width = pixels.shape[:2]
     subject = _lay(check, preparation, pixels, lay_grid(width, height, parts))
     if 0 < len(subject.seen) < _MUCH * subject.grid.count:

@@ -233,6 +233,18 @@ class TestBombs:
         bomb = content[:start] + content[start:-2] * 500 + content[-2:]
         assert "at most 100 scans" in refuse(bomb)
 
+    def test_scans_behind_segments_that_no_encoder_writes(self) -> None:
+        content = encode(make_scene(), "JPEG", progressive=True)
+        start = content.rindex(b"\xff\xda")
+        comments = b"\xff\xfe\x00\x02" * 20_000
+        bomb = content[:start] + comments + content[start:-2] * 500 + content[-2:]
+        assert "at most 100 scans" in refuse(bomb)
+
+    def test_what_stands_behind_a_jpeg_is_none_of_its_scans(self) -> None:
+        content = encode(make_scene(), "JPEG", progressive=True)
+        film = content + b"\xff\xda\x00\x08" * 1_000
+        assert decode(film, field="image", max_pixels=10**6).width == make_scene().width
+
     def test_nothing_is_allocated_for_a_bomb(self) -> None:
         import tracemalloc
 

@@ -12,10 +12,9 @@ import pytest_asyncio
 from PIL import Image, ImageDraw
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
-from services.vision.decode import decode
 from services.vision.limits import Bounds, ExplainBounds, describe
 from services.vision.pipeline.tensor import Floats
-from services.vision.rpc.explain_image import divide
+from services.vision.rpc.explain_image import divide, look
 from services.vision.rpc.preparation import DIGIT_PREPARATION, Preparation
 from services.vision.servicer import VisionServicer
 from shared.errors import DeadlineExceeded, InvalidArgument
@@ -24,6 +23,7 @@ from shared.inference.settings import InferenceSettings
 from shared.rpc.deadline import Deadline, set_deadline
 from tests.services.vision.asking import images, open_image
 from tests.services.vision.picture import encode
+from tests.support.memory import resident_bytes
 from tests.support.signing import UNSIGNED
 from tests.support.waiting import within
 
@@ -261,11 +261,23 @@ async def test_a_caller_who_leaves_stops_the_search_for_what_the_model_sees(cat:
         if prepared >= 5:
             raise DeadlineExceeded("it")
 
-    picture = decode(cat, field="image", max_pixels=10**8, fit=DIGIT_PREPARATION.fit)
+    seen = look(cat, "image", DIGIT_PREPARATION, 10**8)
     with pytest.raises(DeadlineExceeded):
-        divide(check, picture, Preparation(DIGIT_PREPARATION.fit, prepare), 400)
+        divide(check, seen.pixels, Preparation(DIGIT_PREPARATION.fit, prepare), 400)
     # Where nothing is left to see, the whole picture is prepared as well.
     assert prepared <= 6
+
+
+async def test_of_a_large_picture_only_what_the_model_sees_is_kept() -> None:
+    one = Image.new("RGB", (6_000, 8_000))
+    ImageDraw.Draw(one).rectangle((2_500, 1_000, 3_500, 7_000), "white")
+    content = encode(one, "PNG")
+    before = resident_bytes()
+    seen = look(content, "image", DIGIT_PREPARATION, 10**8)
+    assert (seen.width, seen.height) == (6_000, 8_000)
+    # It is 144 MB.
+    assert seen.pixels.nbytes < 1_000_000
+    assert resident_bytes() - before < 20_000_000
 
 
 async def test_limits_are_told() -> None:
