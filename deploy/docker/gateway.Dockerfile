@@ -47,5 +47,5 @@ VOLUME ["/var/lib/sensorium"]
 USER 65532:65532
 EXPOSE 8080 9901 9464
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["python", "-m", "shared.rpc.probe", "127.0.0.1:8080"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=120s CMD ["python", "-m", "shared.rpc.probe", "127.0.0.1:8080"]
 ENTRYPOINT ["python", "-m", "gateway"]

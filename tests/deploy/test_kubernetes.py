@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from gateway.config import read_mesh
+from gateway.contract import MESH
 from gateway.discovery.dns import REFRESH_S
+from gateway.place import Run
 from gateway.settings import GatewaySettings
 from shared.rpc.settings import RpcSettings
 
@@ -137,6 +139,20 @@ def test_a_rollout_takes_none_away_before_the_next_one_is_in_rotation(component:
         ready["periodSeconds"] * ready["failureThreshold"]
         < alive["periodSeconds"] * alive["failureThreshold"]
     ), "it is taken out of rotation before it is restarted"
+
+
+def test_a_gateway_without_replicas_is_waited_for() -> None:
+    """With its own health every first installation and every outage of the replicas would restart it again and again."""
+    (container,) = deployments()["gateway"]["template"]["spec"]["containers"]
+    assert container["startupProbe"]["grpc"] == {"port": 8080, "service": MESH}
+    assert container["readinessProbe"]["grpc"] == {"port": 8080}
+    alive = container["livenessProbe"]
+    # Not by the port, which refuses calls when there are too many.
+    command = alive["exec"]["command"]
+    state = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}["state"]
+    control = Run(Path(state) / "run" / "gateway").places.control
+    assert command[:5] == ["python", "-m", "shared.rpc.probe", f"unix:{control}", MESH]
+    assert float(command[command.index("--timeout") + 1]) < alive["timeoutSeconds"]
 
 
 def test_an_eviction_takes_one_of_several() -> None:
