@@ -21,6 +21,8 @@ from gateway.discovery.roster import State
 
 # Envoy asks over a connection that it keeps, and sends a few hundred bytes.
 _REQUEST_TIMEOUT_S = 60.0
+# How replicas begin their reason for a model that their catalogue names and that they do not have on disk.
+NOT_PULLED = "not pulled:"
 _ASKED = re.compile(rb"GET /metrics(\?[^ ]*)? HTTP/1\.1\r\n")
 _WITH_BODY = re.compile(rb"\r\n(content-length: *0*[1-9]|transfer-encoding:)", re.IGNORECASE)
 
@@ -46,9 +48,10 @@ class MeshMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called at every scrape."""
         yield from self._count_replicas()
+        catalog = self._view.catalog
         ready = GaugeMetricFamily(
             "sensorium_gateway_model_ready_replicas",
-            "Replicas on which a model answers.",
+            "Replicas on which a model answers; nothing is told of one that none has on disk.",
             labels=["service", "model"],
         )
         known = GaugeMetricFamily(
@@ -58,12 +61,20 @@ class MeshMetrics(Collector):
         )
         # A model has an entry for each of its versions.
         found: dict[tuple[str, str], tuple[int, int]] = {}
-        for model in self._view.catalog.models():
+        for model in catalog.models():
             key = (model.service, model.status.name)
             before = found.get(key, (0, 0))
             found[key] = (max(before[0], model.ready_replicas), max(before[1], model.replicas))
+        # Who left a model out of the image of weights is not to be told for ever that it does not serve.
+        on_disk = {
+            (replica.service, model.name)
+            for replica in catalog.replicas
+            for model in replica.report.models
+            if not model.reason.startswith(NOT_PULLED)
+        }
         for (service, name), (n_ready, n_known) in found.items():
-            ready.add_metric([service, name], n_ready)
+            if (service, name) in on_disk:
+                ready.add_metric([service, name], n_ready)
             known.add_metric([service, name], n_known)
         yield from (ready, known)
         yield CounterMetricFamily(

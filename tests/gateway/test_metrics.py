@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from gateway.control.metrics import NOT_PULLED
 from tests.gateway.support.running import Gateway, eventually, say
+from tests.gateway.support.toy import model
 from tests.support.exposition import Labels, label, parse
 
 NewGateway = Callable[..., Gateway]
@@ -49,11 +51,11 @@ async def test_the_data_plane_counts_calls(measured: Gateway) -> None:
 
 async def test_the_control_plane_counts_replicas_and_models(measured: Gateway) -> None:
     ready = ("sensorium_gateway_replicas", label(service="toy", state="ready"))
-    model = ("sensorium_gateway_model_ready_replicas", label(service="toy", model="echo"))
+    echo = ("sensorium_gateway_model_ready_replicas", label(service="toy", model="echo"))
     async with measured.replica():
         found = read(measured, "/metrics/control")
         assert found[ready] == 1
-        assert found[model] == 1
+        assert found[echo] == 1
         assert found["sensorium_gateway_replicas", label(service="vision", state="ready")] == 0
         assert found["sensorium_gateway_name_unknown", label(service="toy")] == 0
         assert found["sensorium_gateway_envoy_starts_total", label()] == 1
@@ -61,6 +63,21 @@ async def test_the_control_plane_counts_replicas_and_models(measured: Gateway) -
         assert "ListReplicas" in calls
     found = read(measured, "/metrics/control")
     assert found[ready] == 0
+
+
+async def test_a_model_that_no_replica_has_on_disk_is_not_missed(measured: Gateway) -> None:
+    absent = model("absent", ready=False, reason=f"{NOT_PULLED} run `sensorium models pull absent`")
+    damaged = model("absent", ready=False, reason="model.onnx: its digest is another")
+    ready = ("sensorium_gateway_model_ready_replicas", label(service="toy", model="absent"))
+    known = ("sensorium_gateway_model_replicas", label(service="toy", model="absent"))
+    async with measured.replica(models=[model("echo"), absent]):
+        found = read(measured, "/metrics/control")
+        assert ready not in found
+        assert found[known] == 1
+        async with measured.replica(models=[model("echo"), damaged]):
+            found = read(measured, "/metrics/control")
+            assert found[ready] == 0
+            assert found[known] == 2
 
 
 @pytest.mark.parametrize("verb", ["GET", "POST"])

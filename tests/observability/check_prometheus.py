@@ -47,7 +47,7 @@ _WATCHED = (
     ('absent(up{job="gateway"} == 1)', 'count(up{job="gateway"} == 1)'),
     ("== 0 and on", "and on"),
     ('reason=~"quarantined:.*"', 'reason=~".*"'),
-    ('reason!~"quarantined:.*|unloaded by a call.*"', 'reason=~".*"'),
+    ('reason!~"quarantined:.*|unloaded by a call.*|not pulled:.*"', 'reason=~".*"'),
     ('code=~"INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS"', 'code=~".*"'),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.control.metrics import NOT_PULLED
 from tests.observability.expression import ALERTS, DASHBOARDS, ROOT, Expression, read_all, read_scalers
 from tests.observability.expression import RUNBOOKS as RUNBOOKS_FILE
 
@@ -46,6 +47,19 @@ def test_every_alert_has_a_runbook_and_a_severity() -> None:
         assert file == "deploy/runbooks.md", rule["alert"]
         assert anchor in known, rule["alert"]
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+
+
+def test_reasons_that_alerts_go_by_are_those_of_replicas() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "shared" / "inference").rglob("*.py"))
+    found = {
+        reason.removesuffix(".*")
+        for rule in rules()
+        for pattern in re.findall(r'reason[!=]~"([^"]*)"', rule["expr"])
+        for reason in pattern.split("|")
+    }
+    assert NOT_PULLED in found
+    for reason in found:
+        assert re.search(f"[\"']{re.escape(reason)}", sources), reason
 
 
 def test_the_alerts_of_a_runbook_exist() -> None:
