@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.control.metrics import NOT_PULLED
-from tests.gateway.support.running import Gateway, eventually, say
+from tests.gateway.support.running import MESH, Gateway, eventually, say
 from tests.gateway.support.toy import model
 from tests.support.exposition import Labels, label, parse
 
@@ -166,6 +166,29 @@ def _is_closed(caller: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+async def test_connections_beyond_the_bound_are_counted(new_gateway: NewGateway) -> None:
+    mesh = MESH.replace("limits: {", "limits: {max_connections: 8, ")
+    gateway = new_gateway(mesh=mesh, SENSORIUM_GATEWAY_METRICS="127.0.0.1:0")
+    gateway.start()
+    assert refused(gateway) == 0
+    host, _, port = gateway.address.partition(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(socket.create_connection((host, int(port)), TIMEOUT_S))
+
+        async def counted() -> bool:
+            return refused(gateway) >= 4
+
+        # Whoever measures is still answered.
+        await eventually(counted, "those who were refused are counted")
+
+
+def refused(gateway: Gateway) -> float:
+    """Connections that were closed because too many were open."""
+    found = read(gateway, "/metrics")
+    return sum(found[key] for key in found if key[0] == "envoy_listener_downstream_global_cx_overflow")
 
 
 async def test_the_data_planes_counts_outlive_the_control_plane(new_gateway: NewGateway) -> None:

@@ -36,7 +36,7 @@ _ENVIRON = {
 }
 # What a mesh that is under such traffic and has lost nothing must not be told of.
 _SILENT = {
-    "GatewayDown", "GatewayAbsent", "ControlPlaneDown", "EnvoyRestarted", "GatewayOverloaded",
+    "GatewayDown", "GatewayAbsent", "ControlPlaneDown", "EnvoyRestarted", "GatewayOverloaded", "ConnectionsRefused",
     "ConfigurationRejected", "GatewayCannotWrite", "NameUnknown", "NoReplicaReady",
     "ReplicaUnreachable", "ReplicaRestarted", "ReplicaNotMeasured", "ReplicasEjected",
     "DescriptorsRunningOut", "ModelQuarantined", "ModelVersionRefused", "TracesDropped",
