@@ -25,11 +25,13 @@ from gateway.envoy.admin import Admin
 from gateway.envoy.bootstrap import Ports, node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
 from gateway.envoy.files import Publisher, report_rejections
-from gateway.envoy.listener import routes_path
+from gateway.envoy.filters import render_tokens, tokens_path
+from gateway.envoy.listener import STANDARD_OUTPUT, routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
 from gateway.envoy.rotation import RotationWatch
 from gateway.envoy.routes import render_routes
-from gateway.identity.key import PUBLIC_NAME, read_public_set
+from gateway.identity.key import PUBLIC_NAME
+from gateway.identity.watch import KeyWatch
 from gateway.place import Run
 from gateway.settings import GatewaySettings
 from shared.errors import StartupError
@@ -57,7 +59,7 @@ class Plane:
         mesh = self._file.mesh
         self._contract: Contract = read_contract(self._file)
         keys = self._file.resolve(mesh.auth.jwks) if mesh.auth.jwks else state / "keys" / PUBLIC_NAME
-        self._jwks = read_public_set(keys)
+        self._keys = KeyWatch(keys)
         self._binary = find_envoy(settings.envoy_path)
         self._address_file = settings.address_file or self._run.address
         services = [service.name for service in mesh.services]
@@ -88,13 +90,14 @@ class Plane:
         record = read_record(run.record)
         ports = self._ports(record)
         address, metrics = ports.address, ports.metrics
-        bootstrap = render_bootstrap(self._file.mesh, self._contract, self._jwks, ports, places, self._traces)
+        bootstrap = render_bootstrap(self._file.mesh, self._contract, ports, places, self._traces)
         wanted = Record(0, node_id(bootstrap), address, ports.admin, metrics)
         envoy = Envoy(
             self._binary,
             bootstrap=run.bootstrap,
             record=run.record,
             log=run.log,
+            says=self._file.mesh.access_log == STANDARD_OUTPUT,
             admin=admin,
             concurrency=settings.concurrency or os.cpu_count() or 1,
             start_timeout_s=settings.start_timeout_s,
@@ -125,6 +128,7 @@ class Plane:
             rotation = RotationWatch(admin, self._roster, self._publisher, places.folder)
             tasks.append(asyncio.create_task(rotation.run()))
             tasks.append(asyncio.create_task(report_rejections(admin)))
+            tasks.append(asyncio.create_task(self._keys.run(self._publish)))
             write_atomically(self._address_file, f"{address}\n", mode=0o644)
             self._log.info(
                 "ready", address=address, admin=f"127.0.0.1:{ports.admin}", metrics=metrics, envoy=envoy.pid
@@ -180,7 +184,10 @@ class Plane:
             for name in services
         }
         catalog = Catalog(services, replicas)
-        return files | {routes_path(folder): render_routes(mesh, self._contract, catalog)}
+        return files | {
+            routes_path(folder): render_routes(mesh, self._contract, catalog),
+            tokens_path(folder): render_tokens(mesh, self._keys.text),
+        }
 
 
 async def _wait_for_stop(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -11,7 +11,7 @@ from cli.up.lock import only_one
 from cli.up.plan import make_plan, parse_replicas
 from cli.up.ready import Readiness
 from cli.up.supervisor import Supervisor
-from cli.up.token_file import Keys, ensure_token, read_keys, token_path
+from cli.up.token_file import ensure_token, token_path
 from cli.up.variables import find_strays
 from gateway.config import MeshFile, read_mesh
 from shared.inference.settings import count_cores
@@ -48,17 +48,12 @@ def up(
         warn(line)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     own_keys = file.mesh.auth.jwks is None
-    keys: Keys | None = None
-
-    def read_keys_again() -> None:
-        nonlocal keys
-        keys = read_keys(state) if own_keys else None
 
     def token() -> str:
-        if keys is None:
+        if not own_keys:
             return environ.get("SENSORIUM_TOKEN", "")
         auth = file.mesh.auth
-        path = ensure_token(state, plan.scopes, keys, issuer=auth.issuer, audience=auth.audience)
+        path = ensure_token(state, plan.scopes, issuer=auth.issuer, audience=auth.audience)
         return path.read_text(encoding="utf-8").strip()
 
     def on_ready(address: str, found: Readiness) -> None:
@@ -68,13 +63,11 @@ def up(
         print(f"Sensorium is ready at http://{_reachable(address)} ({where})", flush=True)
 
     with only_one(state):
-        read_keys_again()
         token()
         if stderr().is_terminal:
             # Loading models takes seconds, in which somebody watches.
             warn(f"starting the gateway and {', '.join(plan.services) or 'no replicas'}…")
-        supervisor = Supervisor(plan, note=warn, token=token, on_gateway_restart=read_keys_again)
-        return asyncio.run(supervisor.run(on_ready))
+        return asyncio.run(Supervisor(plan, note=warn, token=token).run(on_ready))
 
 
 def _addresses(

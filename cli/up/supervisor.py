@@ -31,18 +31,9 @@ _CARE_S = 10.0
 
 
 class Supervisor:
-    """Runs a mesh. note: told what the user should know. token: the text of the development token, now.
-    on_gateway_restart: told when the gateway starts again, with the public keys that are there by then.
-    """
+    """Runs a mesh. note: told what the user should know. token: the text of the development token, now."""
 
-    def __init__(
-        self,
-        plan: MeshPlan,
-        *,
-        note: Callable[[str], None],
-        token: Callable[[], str],
-        on_gateway_restart: Callable[[], None],
-    ) -> None:
+    def __init__(self, plan: MeshPlan, *, note: Callable[[str], None], token: Callable[[], str]) -> None:
         self._plan = plan
         self._note = note
         self._token = token
@@ -50,12 +41,7 @@ class Supervisor:
         self._endpoints = Endpoints(endpoints_folder(plan.state))
         restarts = Restarts(restarts_folder(plan.state))
         self._pids = plan.state / "run" / "pids"
-        self.gateway = Child(
-            plan.gateway,
-            publish=partial(self._publish, "", "gateway"),
-            note=note,
-            on_restart=lambda why: on_gateway_restart(),
-        )
+        self.gateway = Child(plan.gateway, publish=partial(self._publish, "", "gateway"), note=note)
         self.replicas = [
             Child(
                 replica,

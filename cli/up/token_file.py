@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from joserfc.jwk import ECKey, KeySet
 
 from gateway.identity.key import PUBLIC_NAME, load_or_create, read_public_keys
 from gateway.identity.token import inspect, mint
+from shared.errors import StartupError
 from shared.files import write_atomically
 
 _LIFETIME_S = 30 * 86_400.0
@@ -27,47 +25,27 @@ def keys_folder(state: Path) -> Path:
     return state / "keys"
 
 
-@dataclass(frozen=True)
-class Keys:
-    """The key that signs and the public ones that a gateway knows, as they were when it started."""
-
-    signing: ECKey
-    public: KeySet
-
-
-def read_keys(state: Path) -> Keys:
-    """Today's, made on first use.
-
-    Raises:
-        StartupError: they cannot be read or made.
-    """
-    folder = keys_folder(state)
-    return Keys(load_or_create(folder), read_public_keys(folder / PUBLIC_NAME))
-
-
-def ensure_token(state: Path, scopes: Sequence[str], keys: Keys, *, issuer: str, audience: str) -> Path:
+def ensure_token(state: Path, scopes: Sequence[str], *, issuer: str, audience: str) -> Path:
     """Makes sure that a token with `scopes` is there that is good for another week; returns its path.
 
-    keys: those of the gateway that runs: one that was made since would sign what it refuses.
+    Raises:
+        StartupError: the signing key cannot be read or made.
     """
+    key = load_or_create(keys_folder(state))
     path = token_path(state)
-    if not _is_good(path, keys.public, scopes, issuer, audience):
+    if not _is_good(path, state, scopes, issuer, audience):
         text = mint(
-            keys.signing,
-            subject=SUBJECT,
-            scopes=scopes,
-            lifetime_s=_LIFETIME_S,
-            issuer=issuer,
-            audience=audience,
+            key, subject=SUBJECT, scopes=scopes, lifetime_s=_LIFETIME_S, issuer=issuer, audience=audience
         )
         write_atomically(path, f"{text}\n", mode=0o600)
     return path
 
 
-def _is_good(path: Path, keys: KeySet, scopes: Sequence[str], issuer: str, audience: str) -> bool:
+def _is_good(path: Path, state: Path, scopes: Sequence[str], issuer: str, audience: str) -> bool:
     try:
+        keys = read_public_keys(keys_folder(state) / PUBLIC_NAME)
         found = inspect(path.read_text(encoding="utf-8"), keys, issuer=issuer, audience=audience)
-    except (OSError, ValueError):
+    except (OSError, ValueError, StartupError):
         return False
     ends = found.expires_at
     good_for_s = ends.timestamp() - time.time() if ends else 0.0

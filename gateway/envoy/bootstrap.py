@@ -1,7 +1,7 @@
 """Envoy's bootstrap: everything that does not change while it runs. Pure.
 
 The listener is in here, and not in a file that is watched: changing it would drain every connection, and open connections
-would go on under the old rules. What changes while running are routes and endpoints.
+would go on under the old rules. What changes while running are routes, endpoints and the keys of tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RUNTIME: Json = {"overload.premature_reset_total_stream_count": 100_000}
 class Places:
     """Where what Envoy reads and writes lies.
 
-    folder: routes and endpoints. descriptors: the descriptor set. control, metrics, admin: sockets.
+    folder: routes, endpoints and the token filter. descriptors: the descriptor set. control, metrics, admin: sockets.
     """
 
     folder: Path
@@ -56,10 +56,10 @@ class Ports:
 
 
 def render_bootstrap(
-    mesh: Mesh, contract: Contract, jwks: str, ports: Ports, places: Places, traces: TraceSettings
+    mesh: Mesh, contract: Contract, ports: Ports, places: Places, traces: TraceSettings
 ) -> Json:
     """The whole of it. Its `node.id` is a digest of the rest: two gateways with the same id are interchangeable."""
-    filters = render_filters(mesh, contract, jwks, places.descriptors)
+    filters = render_filters(mesh, contract, places.folder, places.descriptors)
     bootstrap: Json = {
         "static_resources": {
             "listeners": [

@@ -24,12 +24,13 @@ RBAC_BY_MODEL = "sensorium.rbac_by_model"
 CORS = "envoy.filters.http.cors"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"
-# Signatures checked already are not checked again; an entry is a few hundred bytes.
+_JWT_TYPE = f"{_HTTP}.jwt_authn.v3.JwtAuthentication"
+# Signatures checked already are not checked again, until the keys change; an entry is a few hundred bytes.
 _JWT_CACHE_SIZE = 1_000
 
 
-def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path) -> list[Json]:
-    """The whole chain. jwks: public keys as JSON. descriptors: file with `contract.serialized()`."""
+def render_filters(mesh: Mesh, contract: Contract, folder: Path, descriptors: Path) -> list[Json]:
+    """The whole chain. folder: where the file of the token filter lies. descriptors: file with `contract.serialized()`."""
     # Before the token: a browser asks for permission without one.
     cors: list[Json] = [{"name": CORS, "typed_config": {"@type": f"{_HTTP}.cors.v3.Cors"}}]
     return [
@@ -37,7 +38,7 @@ def render_filters(mesh: Mesh, contract: Contract, jwks: str, descriptors: Path)
         # Outermost of what rewrites: its answer to the browser wraps those of all others.
         {"name": "envoy.filters.http.grpc_web", "typed_config": {"@type": f"{_HTTP}.grpc_web.v3.GrpcWeb"}},
         # Nothing of the body is read before the caller is known.
-        _jwt(mesh, jwks),
+        _tokens(folder),
         # Refuses by path before a byte is buffered. What decides is the second one, behind all rewriting.
         _rbac_by_path(mesh, contract),
         # Only calls that are allowed use up a client's rate.
@@ -90,7 +91,30 @@ def allow_origins(mesh: Mesh) -> Json:
     }
 
 
-def _jwt(mesh: Mesh, jwks: str) -> Json:
+def tokens_path(folder: Path) -> Path:
+    """File with the token filter."""
+    return folder / "tokens.json"
+
+
+def _tokens(folder: Path) -> Json:
+    """The place of the filter that checks tokens, whose keys may change. Without its file every call is refused."""
+    return {
+        "name": _JWT,
+        "config_discovery": {
+            "config_source": {
+                "path_config_source": {
+                    "path": str(tokens_path(folder)),
+                    "watched_directory": {"path": str(folder)},
+                },
+                "resource_api_version": "V3",
+            },
+            "type_urls": [_JWT_TYPE],
+        },
+    }
+
+
+def render_tokens(mesh: Mesh, jwks: str) -> Json:
+    """`TypedExtensionConfig` of the filter that checks tokens. jwks: public keys as JSON."""
     provider: Json = {
         "issuer": mesh.auth.issuer,
         "audiences": [mesh.auth.audience],
@@ -112,12 +136,9 @@ def _jwt(mesh: Mesh, jwks: str) -> Json:
     rules: list[Json] = [{"match": {"prefix": f"/{service}/"}} for service in open_services(mesh)]
     rules.append({"match": {"prefix": "/"}, "requires": {"provider_name": "mesh"}})
     return {
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": _JWT,
-        "typed_config": {
-            "@type": f"{_HTTP}.jwt_authn.v3.JwtAuthentication",
-            "providers": {"mesh": provider},
-            "rules": rules,
-        },
+        "typed_config": {"@type": _JWT_TYPE, "providers": {"mesh": provider}, "rules": rules},
     }
 
 

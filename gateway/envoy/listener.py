@@ -13,6 +13,8 @@ from gateway.envoy.replies import render_replies
 
 ROUTES = "mesh"
 ADMIN_CLUSTER = "admin"
+# As `access_log`, what does not become a file.
+STANDARD_OUTPUT = Path("/dev/stdout")
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 # Room above the largest message for its frame and for what a filter holds besides.
 _SLACK_BYTES = 64 * 1024
@@ -20,6 +22,8 @@ _SLACK_BYTES = 64 * 1024
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 1 << 20, 4 << 20
 # By how much the routes' bounds come before those of the whole listener.
 _GRACE_S = 5.0
+# By how much connections may outlive their age, in per cent: those that came together shall not all come again together.
+_AGE_JITTER = 20
 # A replica's own front takes 16 KiB of headers; more would be refused there, and be held against it.
 _MAX_HEADERS_KIB = 16
 # Those who look after a mesh are few, and are left out of the bound on all connections. Each has so long to ask, to take an
@@ -75,7 +79,10 @@ def render_listener(
         "stream_idle_timeout": f"{longest_s(mesh) + 10:.0f}s",
         "common_http_protocol_options": {
             "idle_timeout": f"{limits.idle_s}s",
+            **_render_age(limits.max_connection_age_s),
         },
+        # HTTP/1.1 has no word for going: an old connection ends with an answer, and never between a call and its answer.
+        "http1_safe_max_connection_duration": True,
         "http2_protocol_options": {
             "max_concurrent_streams": limits.max_streams,
             "initial_stream_window_size": _STREAM_WINDOW_BYTES,
@@ -193,6 +200,15 @@ def _timeouts(mesh: Mesh) -> list[Timeouts]:
     return [mesh.timeouts, *(service.timeouts for service in mesh.services if service.timeouts)]
 
 
+def _render_age(age_s: float) -> Json:
+    if not age_s:
+        return {}
+    return {
+        "max_connection_duration": f"{age_s}s",
+        "max_connection_duration_jitter": {"value": _AGE_JITTER},
+    }
+
+
 def _access_log(path: Path) -> Json:
     fields = {
         "time": "%START_TIME%",
@@ -211,11 +227,11 @@ def _access_log(path: Path) -> Json:
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "replica": "%UPSTREAM_HOST%",
     }
-    return {
-        "name": "envoy.access_loggers.file",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(path),
-            "log_format": {"json_format": fields},
-        },
-    }
+    log_format: Json = {"json_format": fields}
+    loggers = "type.googleapis.com/envoy.extensions.access_loggers"
+    if path == STANDARD_OUTPUT:
+        # By its descriptor: by that path it could not be opened where it belongs to another user.
+        config: Json = {"@type": f"{loggers}.stream.v3.StdoutAccessLog", "log_format": log_format}
+        return {"name": "envoy.access_loggers.stdout", "typed_config": config}
+    config = {"@type": f"{loggers}.file.v3.FileAccessLog", "path": str(path), "log_format": log_format}
+    return {"name": "envoy.access_loggers.file", "typed_config": config}

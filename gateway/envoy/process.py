@@ -103,13 +103,17 @@ class Envoy:
         record: Path,
         log: Path,
         admin: Admin,
+        says: bool,
         concurrency: int,
         start_timeout_s: float,
     ) -> None:
+        """says: whether its standard output is ours, for an access log that goes there, or belongs to `log`."""
+        self._says = says
         self._binary, self._bootstrap, self._record_path, self._log_path = binary, bootstrap, record, log
         self._admin, self._concurrency, self._start_timeout_s = admin, concurrency, start_timeout_s
         self._child: asyncio.subprocess.Process | None = None
         self._pid = 0
+        self._said_bytes = 0  # of its log, before it was started last
         self.starts = 0
         self._log = get_logger("envoy")
 
@@ -142,7 +146,7 @@ class Envoy:
 
     async def start(self, record: Record) -> None:
         """Starts it and waits until it takes calls. Raises StartupError with the reason from its log."""
-        offset = self._log_path.stat().st_size if self._log_path.exists() else 0
+        self._said_bytes = self._log_path.stat().st_size if self._log_path.exists() else 0
         with self._log_path.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 self._binary,
@@ -153,7 +157,7 @@ class Envoy:
                 # It shares no memory with a neighbour, and is replaced by draining.
                 "--disable-hot-restart",
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdout=None if self._says else log,
                 stderr=log,
                 # Ctrl-C in a terminal goes to the whole group; draining it is ours. It also has to outlive us.
                 start_new_session=True,
@@ -163,9 +167,7 @@ class Envoy:
         deadline_s = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline_s:
             if self._child.returncode is not None:
-                raise StartupError(
-                    f"Envoy stopped with code {self._child.returncode}: {_last_error(self._log_path, offset)}"
-                )
+                raise StartupError(f"Envoy stopped with code {self._child.returncode}: {self._last_error()}")
             try:
                 state, running = await self._admin.info()
             except AdminError:
@@ -177,9 +179,7 @@ class Envoy:
                 return
             await asyncio.sleep(_LOOK_S)
         self._kill()
-        raise StartupError(
-            f"Envoy was not ready after {self._start_timeout_s:g} s: {_last_error(self._log_path, offset)}"
-        )
+        raise StartupError(f"Envoy was not ready after {self._start_timeout_s:g} s: {self._last_error()}")
 
     async def keep_alive(self, record: Record) -> None:
         """Starts it again whenever it dies, with growing pauses; runs until cancelled."""
@@ -189,13 +189,28 @@ class Envoy:
             code = await self._wait()
             if time.monotonic() - since_s > _SETTLED_S:
                 pause_s = _FIRST_PAUSE_S
-            self._log.error("died", pid=self._pid, code=code, restart_after_s=pause_s)
+            self._log.error(
+                "died", pid=self._pid, code=code, reason=self._last_error(), restart_after_s=pause_s
+            )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
             try:
                 await self.start(record)
             except StartupError as error:
                 self._log.error("not restarted", reason=str(error))
+
+    def _last_error(self) -> str:
+        """The line of its log, since it was started last, that says why it stopped."""
+        try:
+            with self._log_path.open("rb") as file:
+                file.seek(self._said_bytes)
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError as error:
+            lines = [f"its log cannot be read: {error}"]
+        bad = [line for line in lines if "[critical]" in line or "[error]" in line]
+        # `[time][thread][level][room] [file:line] text`
+        text = (bad or lines or ["it said nothing"])[-1].strip()
+        return text.rpartition("] ")[2][:500]
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Takes no new connection, lets calls in flight finish for at most `drain_timeout_s`, and stops it."""
@@ -261,14 +276,3 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] != "Z"
     except OSError:
         return True
-
-
-def _last_error(log: Path, offset: int) -> str:
-    """The line of Envoy's log, from `offset` on, that says why it stopped."""
-    with log.open("rb") as file:
-        file.seek(offset)
-        lines = file.read().decode(errors="replace").splitlines()
-    bad = [line for line in lines if "[critical]" in line or "[error]" in line]
-    # `[time][thread][level][room] [file:line] text`
-    text = (bad or lines or ["it said nothing"])[-1].strip()
-    return text.rpartition("] ")[2][:500]

@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sensorium.mesh.v1 import mesh_service_pb2
 
+from gateway.identity.key import retire, rotate
 from shared.rpc.replica import Replica
 from tests.gateway.support.running import MESH, PATIENCE_S, Gateway, eventually, say
 from tests.gateway.support.toy import say as answer
@@ -176,6 +177,70 @@ def test_a_bad_file_is_one_line_with_line_and_key(new_gateway: NewGateway) -> No
 def test_bad_settings_are_one_line(new_gateway: NewGateway) -> None:
     said = new_gateway(SENSORIUM_GATEWAY_ADMIN_PORT="many").refuse()
     assert "SENSORIUM_GATEWAY_ADMIN_PORT" in said
+
+
+async def test_keys_change_without_a_restart_and_those_taken_out_open_nothing(
+    new_gateway: NewGateway,
+) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    envoy, folder = gateway.envoy_pid, gateway.state / "keys"
+
+    async def status(token: str) -> int:
+        answer = await gateway.http("GET", "/v1/models", headers={"authorization": f"Bearer {token}"})
+        return int(answer.status_code)
+
+    old = gateway.token("mesh")
+    assert await status(old) == 200
+    gateway.key = rotate(folder)
+    new = gateway.token("mesh")
+
+    async def opens() -> bool:
+        assert await status(old) == 200
+        return await status(new) == 200
+
+    await eventually(opens, "the new key's token opens the gateway")
+    # What cannot be read changes nothing.
+    whole = (folder / "jwks.json").read_text()
+    (folder / "jwks.json").write_text("{")
+
+    async def told() -> bool:
+        return "public keys cannot be taken over, the old ones serve on" in gateway.log()
+
+    await eventually(told, "the log says that the keys are damaged")
+    assert (await status(old), await status(new)) == (200, 200)
+    (folder / "jwks.json").write_text(whole)
+    retire(folder)
+
+    async def shut() -> bool:
+        assert await status(new) == 200
+        return await status(old) == 401
+
+    # It was checked and found good a moment ago.
+    await eventually(shut, "the old key's token opens nothing any more")
+    assert gateway.envoy_pid == envoy
+    # A control plane that starts anew takes the same Envoy over, with the keys as they are then.
+    gateway.kill()
+    gateway.key = rotate(folder)
+    gateway.start()
+    assert gateway.envoy_pid == envoy
+    newest = gateway.token("mesh")
+
+    async def opens_again() -> bool:
+        return await status(newest) == 200
+
+    await eventually(opens_again, "the newest key's token opens the gateway")
+    assert gateway.stop() == 0
+
+
+async def test_the_access_log_goes_to_standard_output_where_it_is_asked_to(new_gateway: NewGateway) -> None:
+    gateway = new_gateway(mesh=MESH + "access_log: /dev/stdout\n")
+    gateway.start()
+    await gateway.http("GET", "/v1/models", headers=gateway.headers("mesh", subject="ana"))
+    assert gateway.stop() == 0
+    lines = [json.loads(line) for line in gateway.log().splitlines() if '"path"' in line]
+    assert [(line["principal"], line["path"]) for line in lines] == [("ana", "/v1/models")]
+    assert '"path"' not in (gateway.run / "envoy.log").read_text()
 
 
 async def test_the_access_log_tells_of_calls_and_not_of_tokens(new_gateway: NewGateway) -> None:

@@ -129,7 +129,7 @@ def test_buckets_fill_at_the_rate_that_was_asked_for(per_s: float, burst: int) -
 
 
 def test_models_are_taken_out_of_every_request_that_names_one(contract: Contract) -> None:
-    filters: Any = render_filters(MESH, contract, "{}", Path("/d"))
+    filters: Any = render_filters(MESH, contract, Path("/f"), Path("/d"))
     (extraction,) = (one for one in filters if one["name"].endswith("grpc_field_extraction"))
     methods = extraction["typed_config"]["extractions_by_method"]
     assert methods["toy.v1.ToyService.Say"] == {"request_field_extractions": {"model": {}}}

@@ -1,0 +1,40 @@
+"""The public keys of tokens, read again whenever their file changes: a new key needs no restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.identity.key import KeyFileError, read_public_set
+from shared.telemetry.logging import get_logger
+
+# Between looks. By content: a volume that Kubernetes swaps has neither a new path nor, for certain, a new time.
+_LOOK_S = 1.0
+
+
+class KeyWatch:
+    """text: the public key set of a file as JSON, the last one that could be read."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises KeyFileError if there is no set now."""
+        self._path = path
+        self.text = read_public_set(path)
+
+    async def run(self, publish: Callable[[], object]) -> None:
+        """Calls `publish` after every change, and again as long as that raises OSError; runs until cancelled."""
+        log = get_logger("gateway")
+        told, published = "", self.text
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                self.text = await asyncio.to_thread(read_public_set, self._path)
+                if self.text != published:
+                    publish()
+                    published = self.text
+                    log.info("public keys read again")
+                told = ""
+            except (KeyFileError, OSError) as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.error("public keys cannot be taken over, the old ones serve on", reason=told)
