@@ -177,6 +177,9 @@ class Limits(Section):
     max_heap_bytes: int = Field(default=2048 * MIB, ge=64 * MIB)
     # A connection without calls is closed after this long.
     idle_s: float = Field(default=600.0, gt=0)
+    # A connection this old, or up to a fifth older, takes no new call, so that its caller opens another one, which may go to
+    # a gateway that came since; calls in flight end on it. 0 means never.
+    max_connection_age_s: float = Field(default=300.0, ge=0)
     # Of one replica set: calls in flight beyond which more are refused.
     max_in_flight: int = Field(default=4_096, ge=1)
 
