@@ -179,7 +179,7 @@ class Limits(Section):
     idle_s: float = Field(default=600.0, gt=0)
     # A connection this old, or up to a fifth older, takes no new call, so that its caller opens another one, which may go to
     # a gateway that came since; calls in flight end on it. 0 means never.
-    max_connection_age_s: float = Field(default=300.0, ge=0)
+    max_connection_age_s: float = Field(default=300.0, ge=0, le=86_400)
     # Of one replica set: calls in flight beyond which more are refused.
     max_in_flight: int = Field(default=4_096, ge=1)
 
