@@ -57,7 +57,8 @@ def serving(folder: Path, mesh: RunningMesh) -> Iterator[int]:
     text = CONFIG.read_text()
     for said, here in {
         "/tmp/": f"{folder}/",
-        "gateway:8080": mesh.address,
+        # Names are the container engine's, and releases before 1.27.3 look none up again.
+        "gateway:8080 resolve;": f"{mesh.address};",
         "listen 8443": f"listen 127.0.0.1:{port}",
         "/run/secrets/tls-certificate": str(folder / "server.crt"),
         "/run/secrets/tls-key": str(folder / "server.key"),
