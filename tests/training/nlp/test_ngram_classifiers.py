@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 
 from services.nlp.classifier import CLASSIFIERS
 from services.nlp.pipeline.ngrams import NgramRule
-from services.nlp.training import release_ngrams, train_topics
+from services.nlp.training import release_ngrams, train_language, train_topics
 from services.nlp.training.compact import compact
 from services.nlp.training.data.bags import join_bags, learn_reader, normalise, read_bags, weigh
+from services.nlp.training.data.messages import Message
 from services.nlp.training.learning import find_threshold, measure_loss
 from services.nlp.training.model.ngrams import NgramClassifier
 from shared.inference.artifact import read_artifact, verify
@@ -83,6 +85,19 @@ def test_a_threshold_is_where_answers_are_right_often_enough() -> None:
     labels = np.array([0] * 95 + [0, 1] * 50)
     assert 0.52 <= find_threshold(sure, labels, 1.0) < 0.98
     assert find_threshold(sure, 1 - labels * 0, 1.0) == 0.99
+
+
+def test_languages_are_tuned_on_what_was_written() -> None:
+    texts = [(f"text {number}", language) for number in range(2000) for language in ("de", "fr")]
+    written = [Message(text, language, text) for text, language in texts]
+    made_up = [Message(text, language, text, made_up=True) for text, language in texts]
+    kept, aside = train_language.set_aside([*made_up, *written], 0.15)
+    assert sorted([*kept, *aside]) == list(range(8000))
+    assert aside.min() >= len(made_up)
+    assert 0.1 < len(aside) / len(written) < 0.2
+    # A message is on one side in all its languages.
+    sides = Counter(written[index - len(made_up)].key for index in aside)
+    assert set(sides.values()) == {2}
 
 
 RECIPES = {

@@ -221,6 +221,14 @@ def test_words_are_as_frequent_as_they_were_counted(datasets: Path) -> None:
     assert not any(word.isdigit() for word in english.words)
 
 
+def test_counts_of_words_count_alike_when_mixed() -> None:
+    one, other = everyday.count_words(["a b"]), everyday.count_words(["b c c c"] * 9)
+    mixed = everyday.mix_words([one, other])
+    found = dict(zip(mixed.words, mixed.shares.tolist(), strict=True))
+    assert found == pytest.approx({"a": 0.25, "b": 0.375, "c": 0.375})
+    assert everyday.mix_words([one]).words == one.words
+
+
 def test_phrases_are_made_up_of_frequent_words() -> None:
     counted = everyday.count_words(["a b a", "a"])
     phrases = everyday.make_phrases(counted, "xx", 2000, np.random.default_rng(0))

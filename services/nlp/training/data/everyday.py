@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,15 @@ def count_words(texts: Iterable[str]) -> Words:
         for word in text.split():
             counts[word] = counts.get(word, 0) + 1
     return Words(tuple(counts), np.array(list(counts.values())) / max(sum(counts.values()), 1))
+
+
+def mix_words(parts: Sequence[Words]) -> Words:
+    """Words of several counts, each count for as much: the mean of a word's shares."""
+    shares: dict[str, float] = {}
+    for part in parts:
+        for word, share in zip(part.words, part.shares.tolist(), strict=True):
+            shares[word] = shares.get(word, 0.0) + share / len(parts)
+    return Words(tuple(shares), np.array(list(shares.values())))
 
 
 def make_phrases(words: Words, language: str, count: int, rng: np.random.Generator) -> list[str]:

@@ -42,6 +42,7 @@ class Message:
     text: str
     language: str  # BCP-47
     key: str
+    made_up: bool = False  # nobody wrote it: it may be learned from, never judged by
 
 
 @dataclass
