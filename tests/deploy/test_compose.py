@@ -14,6 +14,14 @@ DOCUMENT: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text()
 RESOLVES = (1, 27, 3)
 
 
+def test_replicas_share_the_hosts_cores() -> None:
+    """Each would take all of them for its runs, twice over."""
+    for name in ("vision", "nlp", "speech"):
+        cpus = DOCUMENT["services"][name]["deploy"]["resources"]["limits"]["cpus"]
+        # Whole ones: what is left of a fraction gives a run no thread.
+        assert re.fullmatch(r"\$\{SENSORIUM_REPLICA_CORES:-\d+\}", cpus), name
+
+
 def test_tls_finds_a_gateway_that_was_replaced() -> None:
     tls = DOCUMENT["services"]["tls"]
     found = re.fullmatch(r"nginxinc/nginx-unprivileged:(\d+)\.(\d+)(?:\.(\d+))?-alpine", tls["image"])

@@ -208,6 +208,26 @@ def test_only_the_gateway_prometheus_and_labelled_pods_reach_replicas() -> None:
     assert scrapers["ports"] == [{"port": "metrics"}]
 
 
+def test_whoever_may_ask_for_names_may_ask_all_that_clusters_have() -> None:
+    asked = {
+        document["metadata"]["name"]: rule
+        for path in FILES
+        for document in read_all(path)
+        if document["kind"] == "NetworkPolicy"
+        for rule in document["spec"].get("egress", ())
+        if any(port["port"] == 53 for port in rule.get("ports", ()))
+    }
+    assert asked.keys() == {"gateway", "traces", "training"}
+    for rule in asked.values():
+        # On the last of these addresses clouds also tell secrets, by HTTP.
+        assert rule["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+        pods, *blocks = rule["to"]
+        assert pods["namespaceSelector"] == {}
+        (label,) = pods["podSelector"]["matchExpressions"]
+        assert (label["key"], label["values"]) == ("k8s-app", ["kube-dns", "node-local-dns"])
+        assert [one["ipBlock"]["cidr"] for one in blocks] == ["169.254.20.10/32", "169.254.169.254/32"]
+
+
 @pytest.mark.parametrize("path", sorted(DOCKER.glob("*.Dockerfile")), ids=lambda path: path.name)
 def test_images_end_as_nobody_special(path: Path) -> None:
     stages = re.split(r"^FROM ", path.read_text(), flags=re.M)[1:]

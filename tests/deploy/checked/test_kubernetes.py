@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -57,6 +58,29 @@ def test_the_overlay_of_the_handbook_puts_everything_into_one_namespace(tmp_path
             assert part["metadata"].get("namespace") == "sensorium", (part["kind"], part["metadata"]["name"])
     (gateway,) = (part for part in made if part["kind"] == "Gateway")
     assert gateway["spec"]["listeners"][0]["hostname"] == "mesh.example.com"
+
+
+def test_names_are_asked_elsewhere_as_the_handbook_says(tmp_path: Path) -> None:
+    handbook = (ROOT / "deploy" / "README.md").read_text()
+    (patches,) = re.findall(r"\n(    patches:\n(?:    .*\n)*?)\n", handbook)
+    shutil.copytree(ROOT / "deploy" / "kubernetes", tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "yours"
+    overlay.mkdir()
+    text = f"namespace: sensorium\nresources: [../production]\n{textwrap.dedent(patches)}"
+    (overlay / "kustomization.yaml").write_text(text)
+    done = run("kubectl", "kustomize", overlay)
+    assert done.returncode == 0, done.stderr
+    (policy,) = (
+        part
+        for part in yaml.safe_load_all(done.stdout)
+        if part["kind"] == "NetworkPolicy" and part["metadata"]["name"] == "gateway"
+    )
+    ports = [{port["port"] for port in rule["ports"]} for rule in policy["spec"]["egress"]]
+    assert ports == [{50051}, {53}, {5353}]
+    made = tmp_path / "made.yaml"
+    made.write_text(yaml.safe_dump(policy))
+    done = run("kubernetes-validate", "--strict", "--kubernetes-version", MINORS[-1], made)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_misspelt_field_is_found(built: dict[str, Path], tmp_path: Path) -> None:
