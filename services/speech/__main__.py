@@ -2,20 +2,16 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sensorium.speech.v1 import speech_service_pb2_grpc
 
 from services.speech.limits import describe
 from services.speech.servicer import SpeechServicer
 from services.speech.settings import SpeechSettings
-from shared.inference.isolation.isolation import Isolation
-from shared.inference.metrics import InferenceMetrics
-from shared.inference.oip.message import add_to_server
-from shared.inference.oip.servicer import InferenceServicer
-from shared.inference.repository.catalog import read_catalog
 from shared.inference.repository.repository import Repository
+from shared.inference.serving import make_server
 from shared.rpc.main import run
-from shared.rpc.replica import Replica
 from shared.rpc.server import Server
 from shared.settings import load
 
@@ -24,35 +20,20 @@ CATALOG = Path(__file__).parent / "models" / "catalog.toml"
 
 
 async def build() -> Server:
-    """Settings → models → servicers → server. Models are loaded while it listens; calls for them wait outside."""
+    """The server, by the settings of the environment."""
     settings = load(SpeechSettings, SERVICE)
-    replica = Replica(SERVICE, limits=describe(settings.bounds, settings.rpc.max_message_bytes))
-    isolation = Isolation.start(SERVICE, settings.inference.isolation)
-    repository = Repository(
-        settings.inference.find_models_dir(SERVICE),
+
+    def make_servicer(repository: Repository) -> Any:
+        servicer = SpeechServicer(repository, settings.bounds)
+        return partial(speech_service_pb2_grpc.add_SpeechServiceServicer_to_server, servicer)
+
+    return make_server(
         SERVICE,
-        settings.inference,
-        read_catalog(CATALOG),
-        on_change=lambda: replica.set_models(repository.statuses()),
-        isolation=isolation,
-    )
-    replica.set_models(repository.statuses())
-    repository.start()
-    speech = SpeechServicer(repository, settings.bounds)
-    tensors = InferenceServicer(repository)
-    metrics = InferenceMetrics(repository, settings.inference.cores)
-    return Server(
         settings.rpc,
-        service=SERVICE,
-        replica=replica,
-        register=[
-            lambda server: speech_service_pb2_grpc.add_SpeechServiceServicer_to_server(speech, server),
-            lambda server: add_to_server(tensors, server),
-        ],
-        background=[partial(isolation.keep, repository)],
-        on_stop=[repository.close],
-        collectors=[repository.make_collector(), metrics],
-        workload=metrics,
+        settings.inference,
+        CATALOG,
+        make_servicer=make_servicer,
+        describe_limits=lambda _: describe(settings.bounds, settings.rpc.max_message_bytes),
     )
 
 

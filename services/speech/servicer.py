@@ -155,7 +155,7 @@ class SpeechServicer(pb_grpc.SpeechServiceServicer):
 
     async def _open(self, audio: pb.Audio, item: ItemStopwatch) -> Clip:
         with item.preprocessing():
-            return await open_clip(audio, self._bounds, current_deadline())
+            return await open_clip(audio, self._bounds)
 
     async def _detect(self, clip: Clip, item: ItemStopwatch) -> detector.Speech:
         """Find the speech with the service's own detector."""

@@ -35,10 +35,10 @@ class ClassifyImage:
             item = watch.item()
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
-                image = await run_in_executor(
+                ready = await run_in_executor(
                     classifier.preparation.read, content, field, self._bounds.max_pixels
                 )
-            answer = await model.infer({"image": image}, outputs=("logits",), deadline=deadline)
+            answer = await model.infer({"image": ready.image}, outputs=("logits",), deadline=deadline)
             item.add(answer)
             with item.postprocessing():
                 found = classification.best(

@@ -1,7 +1,5 @@
 """DetectFaces: validate, decode and resize on a thread, one run, suppression and mapping back on a thread."""
 
-from dataclasses import dataclass
-
 from google.rpc import status_pb2
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
@@ -10,9 +8,9 @@ from services.vision.decode import decode
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import faces
 from services.vision.pipeline.faces import FaceConstants, FoundFace
-from services.vision.pipeline.tensor import Floats
 from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
+from services.vision.rpc.preparation import Prepared
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
 from shared.inference.repository.per_artifact import PerArtifact
@@ -28,15 +26,6 @@ LANDMARKS = (
     pb.FaceLandmark.KIND_MOUTH_LEFT,
     pb.FaceLandmark.KIND_MOUTH_RIGHT,
 )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The model's input, and the size in pixels of the upright image that it was made of."""
-
-    image: Floats
-    width: int
-    height: int
 
 
 def read_faces(artifact: Artifact) -> FaceConstants:

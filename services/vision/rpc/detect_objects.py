@@ -6,14 +6,13 @@ from google.rpc import status_pb2
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from services.vision import validation
-from services.vision.decode import decode
 from services.vision.limits import ImageBounds
 from services.vision.pipeline import objects
 from services.vision.pipeline.classification import read_labels
 from services.vision.pipeline.objects import FoundObject, SquareConstants
-from services.vision.pipeline.tensor import Floats
 from services.vision.rpc.artifact_check import require_outputs
 from services.vision.rpc.item import answer_each
+from services.vision.rpc.preparation import Preparation
 from shared.inference.artifact import Artifact
 from shared.inference.executor import run_in_executor
 from shared.inference.repository.per_artifact import PerArtifact
@@ -24,33 +23,23 @@ from shared.rpc.deadline import current_deadline
 
 @dataclass(frozen=True)
 class Detector:
-    """What the call needs of a model: its constants and its labels."""
+    """What the call needs of a model: its constants, its labels, and the way of a picture to its input."""
 
     constants: SquareConstants
     labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The model's input, and the size in pixels of the upright image that it was made of."""
-
-    image: Floats
-    width: int
-    height: int
+    preparation: Preparation
 
 
 def read_detector(artifact: Artifact) -> Detector:
     """Out of an artifact. Raises ArtifactError or ValueError where it does not say what it should."""
     require_outputs(artifact, "detections")
     labels = read_labels(artifact.asset("labels").read_text("utf-8"))
-    return Detector(SquareConstants.model_validate(artifact.constants), labels)
-
-
-def prepare(content: bytes, field: str, max_pixels: int, constants: SquareConstants) -> Prepared:
-    """Encoded bytes to the model's input; for a thread."""
+    constants = SquareConstants.model_validate(artifact.constants)
     side = constants.image_size
-    picture = decode(content, field=field, max_pixels=max_pixels, fit=lambda width, height: (side, side))
-    return Prepared(objects.prepare(picture.image, constants), picture.width, picture.height)
+    preparation = Preparation(
+        lambda width, height: (side, side), lambda image, field: objects.prepare(image, constants)
+    )
+    return Detector(constants, labels, preparation)
 
 
 class DetectObjects:
@@ -76,7 +65,7 @@ class DetectObjects:
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
                 ready = await run_in_executor(
-                    prepare, content, field, self._bounds.max_pixels, detector.constants
+                    detector.preparation.read, content, field, self._bounds.max_pixels
                 )
             answer = await model.infer({"image": ready.image}, deadline=deadline)
             item.add(answer)

@@ -46,8 +46,8 @@ class EmbedImage:
             item = watch.item()
             with item.preprocessing():
                 validation.check_content(content, field, self._bounds)
-                image = await run_in_executor(preparation.read, content, field, self._bounds.max_pixels)
-            answer = await model.infer({"image": image}, outputs=("embedding",), deadline=deadline)
+                ready = await run_in_executor(preparation.read, content, field, self._bounds.max_pixels)
+            answer = await model.infer({"image": ready.image}, outputs=("embedding",), deadline=deadline)
             item.add(answer)
             with item.postprocessing():
                 vector = classification.unit(answer.outputs["embedding"][0])

@@ -1,6 +1,5 @@
 """The items of a call, side by side: a bad one fails alone, anything else ends the call."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -8,6 +7,7 @@ from google.rpc import status_pb2
 from sensorium.vision.v1 import vision_service_pb2 as pb
 
 from shared.errors import InvalidArgument, let_go
+from shared.side_by_side import run_side_by_side
 
 T = TypeVar("T")
 
@@ -32,10 +32,4 @@ async def answer_each(
 
     if len(images) == 1:
         return [await answer_one(0, images[0])]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer_one(index, image)) for index, image in enumerate(images)]
-    except ExceptionGroup as failures:
-        # One status ends a call: the first failure's.
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await run_side_by_side(answer_one(index, image) for index, image in enumerate(images))

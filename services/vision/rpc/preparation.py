@@ -19,6 +19,15 @@ from shared.inference.artifact import Artifact
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A graph's input, and the size in pixels of the upright picture that it was made of."""
+
+    image: Floats
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Preparation:
     """The way of a picture to a graph's input `image`, one row.
 
@@ -29,9 +38,10 @@ class Preparation:
     fit: Callable[[int, int], tuple[int, int]]
     prepare: Callable[[Image.Image, str], Floats]
 
-    def read(self, content: bytes, field: str, max_pixels: int) -> Floats:
+    def read(self, content: bytes, field: str, max_pixels: int) -> Prepared:
         """Encoded bytes to the graph's input; for a thread. Raises InvalidArgument."""
-        return self.prepare(decode(content, field=field, max_pixels=max_pixels, fit=self.fit).image, field)
+        picture = decode(content, field=field, max_pixels=max_pixels, fit=self.fit)
+        return Prepared(self.prepare(picture.image, field), picture.width, picture.height)
 
 
 def read_photo_preparation(artifact: Artifact) -> Preparation:

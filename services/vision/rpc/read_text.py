@@ -4,7 +4,6 @@ The lines of one page are read some at a time: their tensors would otherwise all
 would fill the queue that all callers share.
 """
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from shared.inference.repository.per_artifact import PerArtifact
 from shared.inference.repository.repository import Repository
 from shared.inference.timing import ItemStopwatch, Stopwatch
 from shared.rpc.deadline import Deadline, current_deadline
+from shared.side_by_side import run_side_by_side
 
 # Lines of one page on their way at once: two batches of the reading graph, so that one forms while the other runs.
 LINES_AT_ONCE = 16
@@ -143,15 +143,9 @@ class PageCall:
     async def _infer_all(self, graph: str, inputs: Sequence[Floats]) -> list[Answer]:
         """One answer per line. Lines wait at the same time, so the first one's wait counts as the page's."""
         started_s = time.perf_counter()
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self.model.infer({"image": one}, graph=graph, deadline=self.deadline))
-                    for one in inputs
-                ]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        answers = [task.result() for task in tasks]
+        answers = await run_side_by_side(
+            self.model.infer({"image": one}, graph=graph, deadline=self.deadline) for one in inputs
+        )
         waited_s = min(answer.queue_s for answer in answers)
         self.item.queue_s += waited_s
         self.item.compute_s += time.perf_counter() - started_s - waited_s

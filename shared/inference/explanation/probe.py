@@ -5,7 +5,6 @@ Not here: which variants (`masks.py`), what their scores say (`attribution.py`),
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from shared.inference.model import Model, ServedGraph
 from shared.inference.timing import ItemStopwatch
 from shared.rpc.caller import Priority
 from shared.rpc.deadline import Deadline
+from shared.side_by_side import run_side_by_side
 
 Row = Mapping[str, Array]  # a graph's inputs, batch axis of 1
 
@@ -93,15 +93,11 @@ class Probe:
             return self.score(answer.outputs[self.output][0])
 
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run(row)) for row in rows]
-        except ExceptionGroup as failures:
-            first = failures.exceptions[0]
-            if isinstance(first, ResourceExhausted):
-                # Refused for runs of its own before it, coming back does not help.
-                check_time(self.model, rows, 1.0, self.deadline, self.what)
-            raise first from None
-        return [task.result() for task in tasks]
+            return await run_side_by_side(map(run, rows))
+        except ResourceExhausted:
+            # Refused for runs of its own before it, coming back does not help.
+            check_time(self.model, rows, 1.0, self.deadline, self.what)
+            raise
 
 
 def check_time(
