@@ -164,6 +164,18 @@ def test_an_eviction_takes_one_of_several() -> None:
         assert "replicas" not in spec, "a number there would undo the autoscaler's at every apply"
 
 
+def test_scaling_by_waiting_time_goes_up_and_down_as_by_cpu() -> None:
+    (base,) = read_all(KUBERNETES / "base" / "replicas" / "autoscaler.yaml")
+    scalers = read_all(KUBERNETES / "components" / "queue-autoscaling" / "scalers.yaml")
+    assert {one["metadata"]["name"] for one in scalers} == {f"{name}-replicas" for name in SERVICES}
+    for scaler in scalers:
+        spec = scaler["spec"]
+        assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == base["spec"]["behavior"]
+        # Without Prometheus none of those that carry a load may go.
+        assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+        assert spec["fallback"]["replicas"] >= spec["minReplicaCount"]
+
+
 def test_the_gateway_looks_for_the_services_that_there_are() -> None:
     mesh = read_mesh(KUBERNETES / "base" / "gateway" / "mesh.yaml").mesh
     (headless,) = read_all(KUBERNETES / "base" / "replicas" / "service.yaml")

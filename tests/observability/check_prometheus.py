@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import subprocess
 import threading
@@ -23,7 +24,7 @@ from sensorium.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
 from tests.mesh.running import ROOT, RunningMesh, make_state, running_mesh
 from tests.observability.expression import ALERTS, Expression, read_alerts, read_dashboards, read_scalers
 from tests.observability.prometheus import Prometheus, find, prometheus
-from tests.observability.target import Target, make_environ, make_targets
+from tests.observability.target import SERVICES, Target, make_environ, make_targets
 
 CALLERS = 6
 # How long a panel may take to have something to show: rates need two samples, and something that happened.
@@ -167,6 +168,30 @@ def _rules(server: Prometheus) -> list[dict[str, str]]:
 def test_promtool_finds_nothing_wrong() -> None:
     done = subprocess.run(
         [find("promtool"), "check", "rules", str(ALERTS)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_scalers_take_a_quiet_minute_for_no_waiting(tmp_path: Path) -> None:
+    """A quantile of no calls is no number, which an autoscaler could take for anything."""
+    buckets = [
+        f'sensorium_inference_queue_seconds_bucket{{namespace="sensorium", service="{service}", le="{bound}"}}'
+        for service in SERVICES
+        for bound in ("0.25", "1", "+Inf")
+    ]
+    quiet_after = [{"series": series, "values": "0+10x20 200x20"} for series in buckets]
+    cases = [
+        {"expr": scaler.text, "eval_time": at, "exp_samples": samples}
+        for scaler in read_scalers()
+        for at, samples in (("5m", [{"labels": "{}", "value": 0.2375}]), ("18m", []))
+    ]
+    assert cases
+    file = tmp_path / "scalers_test.yaml"
+    file.write_text(
+        json.dumps({"tests": [{"interval": "30s", "input_series": quiet_after, "promql_expr_test": cases}]})
+    )
+    done = subprocess.run(
+        [find("promtool"), "test", "rules", str(file)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr + done.stdout
 
