@@ -152,12 +152,10 @@ def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) ->
     again: after a run of the same command, whose first line said what this one's would.
 
     Raises:
-        TrainingError: no such device, a precision it lacks, the folder cannot be made or another training uses it.
+        TrainingError: a place among processes that is no number, no such device, a precision it lacks, the folder cannot be made or another training uses it.
     """
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    local_rank, local_world = (
-        int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
-    )
+    rank, world = _read_place("RANK", 0), _read_place("WORLD_SIZE", 1)
+    local_rank, local_world = _read_place("LOCAL_RANK", 0), _read_place("LOCAL_WORLD_SIZE", 1)
     device = _choose_device(arguments.device, local_rank)
     _set_threads(arguments.threads, local_world)
     seed_everything(arguments.seed)
@@ -186,7 +184,17 @@ def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) ->
             f"{_count(world, 'process', 'processes')} of {_count(torch.get_num_threads(), 'thread', 'threads')}, "
             f"in {run.out}"
         )
+        if run.precision in AUTOCAST and device.type == "cpu":
+            run.say(f"{run.precision} is for GPUs: most processors are far slower with it than with fp32")
     return run
+
+
+def _read_place(name: str, default: int) -> int:
+    """A process's number, or how many there are, as `torchrun` announces them."""
+    text = os.environ.get(name, str(default))
+    if not text.isascii() or not text.isdigit():
+        raise TrainingError(f"{name}: expected a whole number, as torchrun sets it, got {text!r}; unset it")
+    return int(text)
 
 
 def _join_processes(backend: str) -> None:

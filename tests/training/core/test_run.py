@@ -108,6 +108,21 @@ def test_more_threads_than_torch_survives_are_refused(tmp_path: Path) -> None:
         start(parse("--out", tmp_path, "--threads", 1_000_000), "test")
 
 
+def test_a_place_among_processes_that_is_no_number_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(TrainingError, match="WORLD_SIZE: expected a whole number, as torchrun sets it, got 'two'"):
+        start(parse("--out", tmp_path), "test")
+
+
+def test_half_the_width_on_a_processor_is_told_to_be_slow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with start(parse("--out", tmp_path, "--precision", "bf16"), "test"):
+        assert "bf16 is for GPUs: most processors are far slower with it" in capsys.readouterr().out
+
+
 def test_a_missing_dataset_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "data/mnist").mkdir(parents=True)
     with start(parse("--out", tmp_path / "out", "--data", tmp_path / "data"), "test") as run:
