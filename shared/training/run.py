@@ -152,7 +152,8 @@ def start(arguments: argparse.Namespace, recipe: str, *, again: bool = False) ->
     again: after a run of the same command, whose first line said what this one's would.
 
     Raises:
-        TrainingError: a place among processes that is no number, no such device, a precision it lacks, the folder cannot be made or another training uses it.
+        TrainingError: a place among processes that is no number, no such device, a precision it lacks, the folder cannot be
+        made or another training uses it.
     """
     rank, world = _read_place("RANK", 0), _read_place("WORLD_SIZE", 1)
     local_rank, local_world = _read_place("LOCAL_RANK", 0), _read_place("LOCAL_WORLD_SIZE", 1)
