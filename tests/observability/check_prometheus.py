@@ -130,7 +130,7 @@ async def test_everybody_is_asked(server: Prometheus, targets: list[Target]) -> 
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("expression", [*read_dashboards(), *read_scalers()], ids=lambda one: one.place)
+@pytest.mark.parametrize("expression", list(read_dashboards()), ids=lambda one: one.place)
 async def test_it_shows_something(server: Prometheus, expression: Expression) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     while not server.query(expression.text):
@@ -139,7 +139,7 @@ async def test_it_shows_something(server: Prometheus, expression: Expression) ->
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("expression", list(read_alerts()), ids=lambda one: one.place)
+@pytest.mark.parametrize("expression", [*read_alerts(), *read_scalers()], ids=lambda one: one.place)
 async def test_it_has_something_to_look_at(server: Prometheus, expression: Expression) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     watched = expression.measured
