@@ -112,7 +112,9 @@ def test_a_place_among_processes_that_is_no_number_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(TrainingError, match="WORLD_SIZE: expected a whole number, as torchrun sets it, got 'two'"):
+    with pytest.raises(
+        TrainingError, match="WORLD_SIZE: expected a whole number, as torchrun sets it, got 'two'"
+    ):
         start(parse("--out", tmp_path), "test")
 
 
