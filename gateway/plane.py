@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from gateway.config import MeshFile, read_mesh
@@ -21,16 +24,16 @@ from gateway.discovery.membership import FolderMembership, Membership, StaticMem
 from gateway.discovery.roster import Replica, Roster
 from gateway.discovery.watch import Watcher
 from gateway.envoy import Json
-from gateway.envoy.admin import Admin
+from gateway.envoy.admin import Admin, AdminError
 from gateway.envoy.bootstrap import Ports, node_id, render_bootstrap
 from gateway.envoy.clusters import endpoints_path, render_endpoints
 from gateway.envoy.files import Publisher, report_rejections
-from gateway.envoy.filters import render_tokens, tokens_path
+from gateway.envoy.filters import TOKENS_VERSION, render_tokens, tokens_path
 from gateway.envoy.listener import STANDARD_OUTPUT, routes_path
 from gateway.envoy.process import Envoy, Record, find_envoy, read_record
 from gateway.envoy.rotation import RotationWatch
 from gateway.envoy.routes import render_routes
-from gateway.identity.key import PUBLIC_NAME
+from gateway.identity.key import PUBLIC_NAME, KeyFileError
 from gateway.identity.watch import KeyWatch
 from gateway.place import Run
 from gateway.settings import GatewaySettings
@@ -46,6 +49,8 @@ from shared.telemetry.tracing import TraceMetrics, TraceSettings
 # A running Envoy keeps its endpoints until every replica was heard, so that taking it over loses none; this is for those
 # that never answer.
 _HEARING_S = 5.0
+# Envoy has read a file within milliseconds; this is for a machine under load.
+_TAKING_S, _ASKING_S = 5.0, 0.02
 
 
 class Plane:
@@ -114,6 +119,7 @@ class Plane:
             if await envoy.adopt(record, wanted.node):
                 await self._roster.wait_until_heard(_HEARING_S)
                 self._publish()
+                # Refused, those that it has serve on; said in its log, and by the alert on refused files.
             else:
                 check_address(address)
                 check_address(f"127.0.0.1:{ports.admin}")
@@ -123,12 +129,18 @@ class Plane:
                 write_atomically(run.bootstrap, json.dumps(bootstrap, indent=1), mode=0o600)
                 self._publish()
                 await envoy.start(wanted)
+                try:
+                    await self._take_keys_over(envoy, admin)
+                except KeyFileError:
+                    # It would refuse every call.
+                    await envoy.stop(0.0)
+                    raise
             tasks.append(asyncio.create_task(envoy.keep_alive(wanted)))
             tasks.append(asyncio.create_task(self._publisher.follow(self._roster.changes(), self._render)))
             rotation = RotationWatch(admin, self._roster, self._publisher, places.folder)
             tasks.append(asyncio.create_task(rotation.run()))
             tasks.append(asyncio.create_task(report_rejections(admin)))
-            tasks.append(asyncio.create_task(self._keys.run(self._publish)))
+            tasks.append(asyncio.create_task(self._keys.run(partial(self._take_keys_over, envoy, admin))))
             write_atomically(self._address_file, f"{address}\n", mode=0o644)
             self._log.info(
                 "ready", address=address, admin=f"127.0.0.1:{ports.admin}", metrics=metrics, envoy=envoy.pid
@@ -172,6 +184,19 @@ class Plane:
     def _publish(self) -> None:
         replicas = self._roster.replicas
         self._publisher.publish(self._render(replicas), replicas)
+
+    async def _take_keys_over(self, envoy: Envoy, admin: Admin) -> None:
+        """Publishes the keys of tokens and waits until Envoy has them. Raises KeyFileError if it does not take them."""
+        self._publish()
+        wanted = self._publisher.versions[tokens_path(self._run.places.folder)]
+        deadline_s = time.monotonic() + _TAKING_S
+        while time.monotonic() < deadline_s:
+            # Without an answer it is being restarted, and reads them then.
+            with contextlib.suppress(AdminError):
+                if wanted in (await admin.get(f"/stats?filter={TOKENS_VERSION}")):
+                    return
+            await asyncio.sleep(_ASKING_S)
+        raise KeyFileError(f"{self._keys.path}: Envoy does not take these keys: {envoy.last_error()}")
 
     def _render(self, replicas: Sequence[Replica]) -> Mapping[Path, Json]:
         """Everything that changes while Envoy runs: endpoints first, so that no route leads to where nobody is yet."""

@@ -19,6 +19,7 @@ from cli.up.ready import Readiness, wait_ready
 from cli.up.restarts import Restarts, restarts_folder
 from gateway.envoy.process import read_record
 from gateway.place import Run
+from shared.errors import StartupError
 from shared.inference.isolation.marker import find_crash
 from shared.inference.isolation.record import record_folder
 
@@ -122,11 +123,19 @@ class Supervisor:
                 os.kill(record.pid, signal.SIGKILL)
 
     async def _care(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(_CARE_S)
             for child in [self.gateway, *self.replicas]:
                 child.plan.log.rotate()
-            self._token()
+            try:
+                self._token()
+                told = ""
+            except (StartupError, OSError) as error:
+                # The mesh serves on: tokens that are out need no new one.
+                if str(error) != told:
+                    told = str(error)
+                    self._note(f"the development token cannot be renewed: {told}")
 
     def _publish(self, service: str, name: str, address: str | None) -> None:
         child = self.gateway if not service else next(c for c in self.replicas if c.plan.name == name)

@@ -31,9 +31,9 @@ def ensure_token(state: Path, scopes: Sequence[str], *, issuer: str, audience: s
     Raises:
         StartupError: the signing key cannot be read or made.
     """
-    key = load_or_create(keys_folder(state))
     path = token_path(state)
     if not _is_good(path, state, scopes, issuer, audience):
+        key = load_or_create(keys_folder(state))
         text = mint(
             key, subject=SUBJECT, scopes=scopes, lifetime_s=_LIFETIME_S, issuer=issuer, audience=audience
         )

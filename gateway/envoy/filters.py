@@ -91,6 +91,10 @@ def allow_origins(mesh: Mesh) -> Json:
     }
 
 
+# Envoy's figure of which file it goes by.
+TOKENS_VERSION = r"extension_config_discovery\.http_filter\.envoy\.filters\.http\.jwt_authn\.version_text$"
+
+
 def tokens_path(folder: Path) -> Path:
     """File with the token filter."""
     return folder / "tokens.json"

@@ -167,7 +167,7 @@ class Envoy:
         deadline_s = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline_s:
             if self._child.returncode is not None:
-                raise StartupError(f"Envoy stopped with code {self._child.returncode}: {self._last_error()}")
+                raise StartupError(f"Envoy stopped with code {self._child.returncode}: {self.last_error()}")
             try:
                 state, running = await self._admin.info()
             except AdminError:
@@ -179,7 +179,7 @@ class Envoy:
                 return
             await asyncio.sleep(_LOOK_S)
         self._kill()
-        raise StartupError(f"Envoy was not ready after {self._start_timeout_s:g} s: {self._last_error()}")
+        raise StartupError(f"Envoy was not ready after {self._start_timeout_s:g} s: {self.last_error()}")
 
     async def keep_alive(self, record: Record) -> None:
         """Starts it again whenever it dies, with growing pauses; runs until cancelled."""
@@ -190,7 +190,7 @@ class Envoy:
             if time.monotonic() - since_s > _SETTLED_S:
                 pause_s = _FIRST_PAUSE_S
             self._log.error(
-                "died", pid=self._pid, code=code, reason=self._last_error(), restart_after_s=pause_s
+                "died", pid=self._pid, code=code, reason=self.last_error(), restart_after_s=pause_s
             )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
@@ -199,7 +199,7 @@ class Envoy:
             except StartupError as error:
                 self._log.error("not restarted", reason=str(error))
 
-    def _last_error(self) -> str:
+    def last_error(self) -> str:
         """The line of its log, since it was started last, that says why it stopped."""
         try:
             with self._log_path.open("rb") as file:

@@ -24,6 +24,11 @@ PRIVATE_NAME = "signing.pem"
 PUBLIC_NAME = "jwks.json"
 # Key types with a public half. A symmetric key in the set would let anybody who reads it mint tokens.
 PUBLIC_TYPES = ("EC", "RSA", "OKP")
+# Curves that Envoy verifies, with the algorithm of each.
+_ALGORITHMS = {
+    "EC": {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"},
+    "OKP": {"Ed25519": "EdDSA"},
+}
 
 
 # What makes keys of tokens, for messages.
@@ -140,6 +145,14 @@ def read_public_set(path: Path) -> str:
             )
         if "d" in entry:
             raise KeyFileError(f"{path}: keys[{n}] holds a private key: publish its public half only")
+        curve = entry.get("crv", "")
+        if kty in _ALGORITHMS and curve not in _ALGORITHMS[kty]:
+            raise KeyFileError(
+                f"{path}: keys[{n}].crv: expected {' or '.join(_ALGORITHMS[kty])}, got {curve or 'none'}"
+            )
+        fitting = _ALGORITHMS.get(kty, {}).get(curve)
+        if fitting and entry.get("alg", fitting) != fitting:
+            raise KeyFileError(f"{path}: keys[{n}].alg: expected {fitting} for {curve}, got {entry['alg']}")
     return text
 
 

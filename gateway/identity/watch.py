@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.identity.key import KeyFileError, read_public_set
@@ -18,21 +18,23 @@ class KeyWatch:
 
     def __init__(self, path: Path) -> None:
         """Raises KeyFileError if there is no set now."""
-        self._path = path
+        self.path = path
         self.text = read_public_set(path)
 
-    async def run(self, publish: Callable[[], object]) -> None:
-        """Calls `publish` after every change, and again as long as that raises OSError; runs until cancelled."""
+    async def run(self, take_over: Callable[[], Awaitable[None]]) -> None:
+        """Calls `take_over` after every change, and again as long as it raises KeyFileError or OSError; runs until
+        cancelled.
+        """
         log = get_logger("gateway")
-        told, published = "", self.text
+        told, taken = "", self.text
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                self.text = await asyncio.to_thread(read_public_set, self._path)
-                if self.text != published:
-                    publish()
-                    published = self.text
-                    log.info("public keys read again")
+                self.text = await asyncio.to_thread(read_public_set, self.path)
+                if self.text != taken:
+                    await take_over()
+                    taken = self.text
+                    log.info("public keys taken over")
                 told = ""
             except (KeyFileError, OSError) as error:
                 if str(error) != told:

@@ -33,8 +33,9 @@ MAX_JPEG_SCANS: Final = 100
 
 _SCAN: Final = b"\xff\xda"
 _END: Final = b"\xd9"
-# What begins a segment: not a stuffed byte, a restart, or a marker that stands alone.
-_MARKER: Final = re.compile(rb"\xff+[\x02-\xcf\xd9-\xfe]")
+# What begins a segment or ends the image: not a stuffed byte, a restart, the start, or a reserved one, at which a decoder
+# looks on right behind it. Of a run of FF the last one counts, and no byte is looked at twice.
+_MARKER: Final = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 # Each takes a microsecond.
 _MOST_SEGMENTS: Final = 10_000
 

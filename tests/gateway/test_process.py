@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from joserfc.jwk import RSAKey
 from sensorium.mesh.v1 import mesh_service_pb2
 
 from gateway.identity.key import retire, rotate
@@ -230,6 +231,27 @@ async def test_keys_change_without_a_restart_and_those_taken_out_open_nothing(
         return await status(newest) == 200
 
     await eventually(opens_again, "the newest key's token opens the gateway")
+    assert gateway.stop() == 0
+
+
+async def test_keys_that_envoy_does_not_take_are_told_and_open_nothing(new_gateway: NewGateway) -> None:
+    gateway = new_gateway()
+    gateway.start()
+    path = gateway.state / "keys" / "jwks.json"
+    whole = path.read_text()
+    odd = {**RSAKey.generate_key(2048).as_dict(private=False), "alg": "ES256"}
+    path.write_text(json.dumps({"keys": [odd]}))
+
+    async def told() -> bool:
+        return "Envoy does not take these keys" in gateway.log()
+
+    await eventually(told, "the log says that Envoy does not take the keys")
+    assert (await gateway.http("GET", "/v1/models", headers=gateway.headers("mesh"))).status_code == 200
+    assert gateway.stop() == 0
+    assert "Envoy does not take these keys" in gateway.refuse()
+    path.write_text(whole)
+    gateway.start()
+    assert (await gateway.http("GET", "/v1/models", headers=gateway.headers("mesh"))).status_code == 200
     assert gateway.stop() == 0
 
 

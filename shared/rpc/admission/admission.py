@@ -71,8 +71,8 @@ class Door:
         # Of all names that no model has answered to: made-up ones take no memory, and have no limits of their own to fill.
         self._others: Limit | None = None
         self._preparing: set[str] = set()  # models that were seen to prepare another's input
-        # Whether calls without a name are answered by several models, each by what else is in the call.
-        self._unnamed_differ = False
+        # Of calls without a name, once they are answered by several models, each by what else is in the call.
+        self._unnamed: Limit | None = None
 
     @property
     def names(self) -> int:
@@ -107,6 +107,8 @@ class Door:
                 self._count(error.reason)
                 raise
         limit_of_model = self._by_name.get(name)
+        if limit_of_model is None and not name:
+            limit_of_model = self._unnamed
         if limit_of_model is None:
             limit_of_model = self._others = self._others or self._make_limit(now_s)
         urgent = caller.priority is Priority.INTERACTIVE
@@ -135,19 +137,23 @@ class Door:
             if not name and model not in self._preparing:
                 # One model's load must not keep another's callers out.
                 del self._by_name[name]
-                self._unnamed_differ = True
+                self._unnamed = self._make_limit(now_s)
             return
-        if (
-            _is_name_of(name, model)
-            and len(self._by_name) < _MOST_NAMES
-            and (name or not self._unnamed_differ)
-        ):
-            limit = self.limits.get(model)
-            if limit is None:
+        if not _is_name_of(name, model) or (not name and self._unnamed is not None):
+            return
+        limit = self.limits.get(model)
+        if limit is None:
+            if self._others is not None and not self._others.overloaded:
                 # Those who came before the first answer wait for this model; where it is one of several, for the most part.
-                limit, self._others = self._others or self._make_limit(now_s), None
-                limit.model = model
-            self._by_name[name] = self.limits[model] = limit
+                limit, self._others = self._others, None
+            else:
+                limit = self._make_limit(now_s)
+            limit.model = model
+            self.limits[model] = limit
+        if len(self._by_name) >= _MOST_NAMES:
+            # Its next answer brings it back, and its model keeps the limit.
+            del self._by_name[next(iter(self._by_name))]
+        self._by_name[name] = limit
 
     def _make_limit(self, now_s: float) -> Limit:
         settings = self._admission.settings

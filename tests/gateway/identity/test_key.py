@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey, OctKey, OKPKey
 
 from gateway.identity.key import (
     KeyFileError,
@@ -91,6 +91,18 @@ def test_a_missing_key_says_what_to_do(tmp_path: Path) -> None:
         ('{"keys": []}', "at least one key"),
         (json.dumps({"keys": [OctKey.generate_key(256).as_dict()]}), "shared secret"),
         (json.dumps({"keys": [ECKey.generate_key("P-256").as_dict(private=True)]}), "private key"),
+        (
+            json.dumps({"keys": [{**ECKey.generate_key("P-256").as_dict(private=False), "alg": "ES512"}]}),
+            r"keys\[0\].alg: expected ES256 for P-256, got ES512",
+        ),
+        (
+            json.dumps({"keys": [ECKey.generate_key("secp256k1").as_dict(private=False)]}),
+            r"keys\[0\].crv: expected P-256 or P-384 or P-521, got secp256k1",
+        ),
+        (
+            json.dumps({"keys": [OKPKey.generate_key("X25519").as_dict(private=False)]}),
+            r"keys\[0\].crv: expected Ed25519, got X25519",
+        ),
     ],
 )
 def test_a_set_that_must_not_be_used_is_refused(tmp_path: Path, content: str, says: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import random
 import struct
+import time
 import zipfile
 import zlib
 from io import BytesIO
@@ -239,6 +240,21 @@ class TestBombs:
         comments = b"\xff\xfe\x00\x02" * 20_000
         bomb = content[:start] + comments + content[start:-2] * 500 + content[-2:]
         assert "at most 100 scans" in refuse(bomb)
+
+    def test_scans_behind_a_marker_that_a_decoder_passes_over(self) -> None:
+        content = encode(make_scene(), "JPEG", progressive=True)
+        start = content.rindex(b"\xff\xda")
+        bomb = content[:start] + b"\xff\x02\xff\xff" + content[start:-2] * 500 + content[-2:]
+        assert "at most 100 scans" in refuse(bomb)
+
+    def test_a_run_of_fill_bytes_is_read_once(self) -> None:
+        content = encode(make_scene(), "JPEG")
+        fill = content[:-2] + b"\xff" * 2_000_000 + b"\x00" + b"\xff\xda" * 101
+        started_s = time.process_time()
+        with contextlib.suppress(InvalidArgument):
+            decode(fill, field=FIELD, max_pixels=MAX_PIXELS)
+        # Looking at each from every one before it takes hours.
+        assert time.process_time() - started_s < 5
 
     def test_what_stands_behind_a_jpeg_is_none_of_its_scans(self) -> None:
         content = encode(make_scene(), "JPEG", progressive=True)

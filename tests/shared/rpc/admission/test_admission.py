@@ -167,10 +167,15 @@ def test_names_of_graphs_are_learned_and_no_more_than_a_door_remembers() -> None
         enter(door, name=b"stub/model.%d" % index).leave(ran("stub/model"), 1.0, answered=True)
     assert list(door.limits) == ["stub/model"]
     assert door.names == 256
+    # Whoever fills it keeps no other model from a limit of its own.
+    enter(door, name=b"other").leave(ran("stub/other"), 1.0, answered=True)
+    held = enter(door, name=b"other")
+    assert (door.names, door.limits["stub/other"].in_flight) == (256, 1)
+    held.leave(ran("stub/other"), 1.0, answered=True)
 
 
 def test_calls_without_a_name_that_several_models_answer_keep_nobody_else_out() -> None:
-    _, door = make_door()
+    _, door = make_door(min_in_flight=4, max_queue_wait_s=0.1)
     for model in ("stub/one", "stub/other", "stub/one"):
         enter(door).leave(ran(model), 1.0, answered=True)
     enter(door, name=b"other").leave(ran("stub/other"), 1.0, answered=True)
@@ -178,6 +183,17 @@ def test_calls_without_a_name_that_several_models_answer_keep_nobody_else_out() 
     assert [door.limits[name].in_flight for name in ("stub/one", "stub/other")] == [0, 1]
     for permit in held:
         permit.leave(ran("stub/one"), 1.0, answered=True)
+    # Nor does their overload, neither from models that have not answered yet, nor by becoming one's own.
+    held = [enter(door) for _ in range(1000)]
+    for at_s in range(1, 5):
+        for permit in held[at_s * 10 : at_s * 10 + 10]:
+            permit.leave(queued("stub/one", 0.5 * at_s), at_s, answered=True)
+    with pytest.raises(ResourceExhausted):
+        held += [enter(door, at_s=5.0) for _ in range(1000)]
+    for _ in range(50):
+        enter(door, name=b"third", at_s=5.0).leave(ran("stub/third"), 5.0, answered=True)
+    assert not door.limits["stub/third"].overloaded
+    assert door.limits["stub/third"].in_flight == 0
 
 
 def test_a_call_that_ended_in_its_preparation_does_not_hide_the_model_that_was_asked_for() -> None:
