@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 it could not be done, 2 the command line was wrong, 130 in
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from shared.errors import StartupError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` (default: the command line) say and returns its exit code."""
     _replace_closed_streams()
+    _write_anything()
     try:
         with _ends_by_sigterm():
             code = app(args=arguments, prog_name="sensorium", standalone_mode=False)
@@ -52,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # what is still buffered would fail once more at exit
         return _fail(f"the output cannot be written: {error.strerror or error}", 1)
     return code if isinstance(code, int) else 0
+
+
+def _write_anything() -> None:
+    """Have what the terminal cannot show written all the same: names of files byte for byte, letters as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf_8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
 
 
 class _Terminated(BaseException):

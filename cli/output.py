@@ -37,7 +37,12 @@ def show_work(
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object on a line of its own, floats as short as their float32 origin allows."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    print(text, flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 FIRST_S = 0.5
 LONGEST_S = 30.0
+_MOST_DOUBLINGS = 16
 # One that served this long did not end by a fault of its start.
 SETTLED_S = 10.0
 
@@ -25,6 +26,7 @@ class Backoff:
         if lived_s >= SETTLED_S:
             self.failures = 0
             return 0.0
-        wait_s = min(self.first_s * 2**self.failures, LONGEST_S)
+        # After hours of failures the power alone would be too large a number.
+        wait_s = min(self.first_s * 2 ** min(self.failures, _MOST_DOUBLINGS), LONGEST_S)
         self.failures += 1
         return float(wait_s * self.generator.uniform(0.75, 1.25))

@@ -1,6 +1,7 @@
 """Keeps one process of the mesh alive: start, publish where it listens, start again when it ends."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,10 @@ from shared.errors import RESTART_CODE
 _FIRST_TRIES = 3
 # How long a drain may take before it is cut: the replicas' own bound (20 s) and room to close.
 DRAIN_S = 30.0
+
+
+# Between tries to write where a process listens, most likely because the disk is full.
+_AGAIN_S = 1.0
 
 
 class ChildError(CommandError):
@@ -76,7 +81,8 @@ class Child:
             why = f"{describe_end(code)}: {reason}" if reason and (code > 0 or crash) else describe_end(code)
             when = f" in {wait_s:.1f} s" if wait_s else ""
             self._note(f"{self.plan.name} {why}; starting it again{when}")
-            self._on_restart(why)
+            with contextlib.suppress(OSError):  # a disk that is full must not end the mesh
+                self._on_restart(why)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
             except TimeoutError:
@@ -111,9 +117,19 @@ class Child:
         finally:
             announcement.cancel()
             self._process = None
-            self._publish(None)
+            with contextlib.suppress(OSError):
+                self._publish(None)
 
     async def _announce(self, process: Process) -> None:
         self.address = await process.listening()
-        self._publish(self.address)
+        told = ""
+        while True:
+            try:
+                self._publish(self.address)
+                break
+            except OSError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._note(f"{self.plan.name} listens, and cannot be announced yet: {told}")
+            await asyncio.sleep(_AGAIN_S)
         self.listening.set()

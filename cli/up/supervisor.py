@@ -126,16 +126,16 @@ class Supervisor:
         told = ""
         while True:
             await asyncio.sleep(_CARE_S)
-            for child in [self.gateway, *self.replicas]:
-                child.plan.log.rotate()
             try:
+                for child in [self.gateway, *self.replicas]:
+                    child.plan.log.rotate()
                 self._token()
                 told = ""
             except (StartupError, OSError) as error:
-                # The mesh serves on: tokens that are out need no new one.
+                # Nothing that the mesh needs in order to serve on.
                 if str(error) != told:
                     told = str(error)
-                    self._note(f"the development token cannot be renewed: {told}")
+                    self._note(f"logs cannot be rotated or the token not be renewed: {told}")
 
     def _publish(self, service: str, name: str, address: str | None) -> None:
         child = self.gateway if not service else next(c for c in self.replicas if c.plan.name == name)

@@ -138,6 +138,8 @@ export class Mesh {
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       'grpc.keepalive_time_ms': 120_000,
       'grpc.keepalive_timeout_ms': 20_000,
+      // No proxy of the environment stands between this machine and itself.
+      ...(LOOPBACK.test(target) ? { 'grpc.enable_http_proxy': 0 } : {}),
     });
     const token = settings.token ?? readToken(target);
     const make = <D>(name: string) =>

@@ -26,6 +26,7 @@ from typing import NoReturn, Self, TextIO, TypeVar
 
 import torch
 
+from shared.inference.settings import count_cores
 from shared.training import position
 from shared.training.errors import DataError, TrainingError
 from shared.training.precision import AUTOCAST
@@ -291,7 +292,7 @@ def _set_threads(wanted: int, local_world: int) -> None:
     if wanted:
         torch.set_num_threads(wanted)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world))
+        torch.set_num_threads(max(1, count_cores() // local_world))
 
 
 def _open_folder(folder: Path) -> TextIO:

@@ -194,6 +194,22 @@ def test_a_reader_that_leaves_early(mesh: Seen, tmp_path: Path) -> None:
     assert (done.stdout.strip(), done.stderr) == (str(tmp_path / "00.img"), "")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
+def test_names_that_the_terminal_cannot_show_end_nothing(mesh: Seen, tmp_path: Path, encoding: str) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xbc.img"
+    for path in (os.fsencode(tmp_path / "a.img"), odd, os.fsencode(tmp_path / "z.img")):
+        Path(os.fsdecode(path)).write_bytes(b"image")
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", "vision", "classify", str(tmp_path / "*.img"), *options],
+            cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=WAIT_S, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"z.img" in done.stdout
+        if options:
+            assert [json.loads(line)["input"] for line in done.stdout.splitlines()][1] == os.fsdecode(odd)
+
+
 def test_tokens_are_made_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = ["--state-dir", str(tmp_path)]
     assert main(["token", "create", "somebody", "-s", "nlp,mesh", "--lifetime", "12h", *state]) == 0

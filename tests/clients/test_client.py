@@ -58,6 +58,14 @@ def test_a_refused_item_of_a_list_carries_its_error_and_its_own_place(client: Cl
     assert results[9].labels == ()
 
 
+def test_an_image_that_no_message_can_hold_fails_alone(client: Client) -> None:
+    results = client.classify_image([b"a", b"x" * (40 << 20), b"c"])
+    assert [result.error is None for result in results] == [True, False, True]
+    assert isinstance(results[1].error, errors.ResourceExhausted)
+    with pytest.raises(errors.ResourceExhausted, match="larger than max"):
+        client.classify_image(b"x" * (40 << 20))
+
+
 def test_a_refused_single_item_is_raised(client: Client) -> None:
     with pytest.raises(errors.InvalidArgument, match="expected an image"):
         client.classify_image(b"bad")

@@ -74,3 +74,10 @@ def test_the_local_token_stays_on_this_machine(tmp_path: Path) -> None:
         assert connection(here, environ=environ).token.read() == "local"
     for there in ("mesh.example:1", "127.example:1", "localhost.example:1", "10.0.0.1:1"):
         assert connection(there, environ=environ).token.read() == ""
+
+
+def test_no_proxy_of_the_environment_stands_between_this_machine_and_itself() -> None:
+    direct = ("grpc.enable_http_proxy", 0)
+    for local in ("127.0.0.1:8080", "localhost:8080", "[::1]:8080", "unix:/run/mesh.sock"):
+        assert direct in connection(local).options(retries=True)
+    assert direct not in connection("mesh.example.com:443").options(retries=True)

@@ -13,9 +13,9 @@ from sensorium.aio_methods.speech import AsyncSpeechMethods
 from sensorium.aio_methods.vision import AsyncVisionMethods
 from sensorium.aio_stream import closing_is_an_error, stream_calls, stream_messages
 from sensorium.calls import inference, mesh
-from sensorium.calls.plan import Plan, Rpc, check_timeout
+from sensorium.calls.plan import Plan, Request, Rpc, check_timeout
 from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, check_inputs, streamed
-from sensorium.connection import Priority, channel_options, connection
+from sensorium.connection import Priority, connection
 from sensorium.errors import from_rpc_error
 from sensorium.results import Limits, ModelInfo, ReplicaInfo, Result
 from sensorium.tensor import Inference, TensorLike
@@ -47,7 +47,7 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         self._connection = connection(address, token, secure=secure, root_certificates=root_certificates)
         self._timeout_s = check_timeout(timeout_s)
         self._priority = priority
-        self._options = channel_options(retries=retries)
+        self._options = self._connection.options(retries=retries)
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
         self._methods: dict[str, Any] = {}
@@ -158,16 +158,16 @@ class AsyncClient(AsyncVisionMethods, AsyncNlpMethods, AsyncSpeechMethods):
         metadata = self._connection.metadata(priority or self._priority)
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def ask(message: Any, offset: int) -> Any:
+        async def ask(request: Request) -> Any:
             async with slots:
                 try:
                     with closing_is_an_error():
-                        return await method(message, timeout=timeout_s, metadata=metadata)
+                        return await method(request.message, timeout=timeout_s, metadata=metadata)
                 except grpc.aio.AioRpcError as error:
-                    described = from_rpc_error(error, address=self._connection.target, offset=offset)
-                    return plan.settle(described, cause=error)
+                    described = from_rpc_error(error, address=self._connection.target, offset=request.offset)
+                    return plan.settle(described, request, cause=error)
 
-        calls = [asyncio.ensure_future(ask(request.message, request.offset)) for request in plan.requests]
+        calls = [asyncio.ensure_future(ask(request)) for request in plan.requests]
         try:
             replies = await asyncio.gather(*calls)
         finally:

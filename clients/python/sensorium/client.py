@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 
 from sensorium.calls import inference, mesh
-from sensorium.calls.plan import Plan, Rpc, check_timeout
+from sensorium.calls.plan import Plan, Request, Rpc, check_timeout
 from sensorium.calls.stream import AT_ONCE, Settled, check_at_once, check_inputs, streamed
 from sensorium.connection import Priority, connection
 from sensorium.errors import SensoriumError, from_rpc_error
@@ -183,13 +183,13 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
         timeout_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)
         metadata = self._connection.metadata(priority or self._priority)
         replies: list[Any] = []
-        running: deque[tuple[int, Any]] = deque()
+        running: deque[tuple[Request, Any]] = deque()
         try:
             for request in plan.requests:
                 if len(running) == _AT_ONCE:
                     replies.append(self._wait(plan, *running.popleft()))
                 call = method.future(request.message, timeout=timeout_s, metadata=metadata)
-                running.append((request.offset, call))
+                running.append((request, call))
             while running:
                 replies.append(self._wait(plan, *running.popleft()))
         finally:
@@ -197,11 +197,11 @@ class Client(VisionMethods, NlpMethods, SpeechMethods):
                 call.cancel()
         return plan.finish(replies)
 
-    def _wait(self, plan: Plan[T], offset: int, call: Any) -> Any:
+    def _wait(self, plan: Plan[T], request: Request, call: Any) -> Any:
         try:
             return call.result()
         except grpc.RpcError as error:
-            return plan.settle(self._describe(error, offset), cause=error)
+            return plan.settle(self._describe(error, request.offset), request, cause=error)
         finally:
             # Interrupted while waiting (Ctrl-C), the mesh should not go on for nobody; an ended call ignores it.
             call.cancel()
@@ -232,11 +232,12 @@ class _Answer:
 
     plan: Plan[Any]
     call: Any
-    read: Callable[[Plan[Any], int, Any], Any]
+    read: Callable[[Plan[Any], Request, Any], Any]
 
     def wait(self) -> Any:
         """See Pending."""
-        (result,) = self.plan.finish([self.read(self.plan, 0, self.call)])
+        (request,) = self.plan.requests
+        (result,) = self.plan.finish([self.read(self.plan, request, self.call)])
         return result
 
     def cancel(self) -> None:

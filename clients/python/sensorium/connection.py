@@ -115,9 +115,14 @@ class Connection:
         """What a TLS channel needs."""
         return grpc.ssl_channel_credentials(self.root_certificates)
 
+    def options(self, *, retries: bool) -> tuple[tuple[str, int | str], ...]:
+        """`channel_options`; and no proxy of the environment stands between this machine and itself."""
+        proxy = (("grpc.enable_http_proxy", 0),) if _LOOPBACK.fullmatch(self.target) else ()
+        return (*channel_options(retries=retries), *proxy)
+
     def open_channel(self, *, retries: bool = True) -> grpc.Channel:
         """A channel for the generated stubs; send `metadata()` with every call. retries: see `channel_options`."""
-        options = channel_options(retries=retries)
+        options = self.options(retries=retries)
         if self.secure:
             return grpc.secure_channel(self.target, self.credentials(), options)
         return grpc.insecure_channel(self.target, options)

@@ -115,7 +115,7 @@ def learn(
     watched: NDArray[np.float32],
     target: NDArray[np.int64],
     *,
-    data_digest: str = "",
+    data_digest: str,
 ) -> Fitted:
     """Train `model` in place on items of `make`; the epoch that suits the windows `watched` best counts."""
     arguments = run.arguments

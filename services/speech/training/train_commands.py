@@ -33,7 +33,7 @@ from services.speech.pipeline.command import Samples, place, trim
 from services.speech.training import words
 from services.speech.training.augmentation.recipe import CommandAugmentation, cut_word
 from services.speech.training.data import asterisk, klettres, pocketsphinx, speech_commands
-from services.speech.training.data.clips import Clip
+from services.speech.training.data.clips import Clip, digest_clips
 from services.speech.training.data.mixture import Mixture
 from services.speech.training.data.music import read_music
 from services.speech.training.data.noises import read_desktop
@@ -180,7 +180,12 @@ def train(run: Run) -> Trained:
     network = SoundClassifier(arguments.body, len(data.labels), LENGTH, width=arguments.width)
     run.say(f"{sum(weights.numel() for weights in network.parameters()):,} weights")
     fitted = learn(
-        run, network, Drawing(data, run.seed).make, prepare(data.watch), numbers(data.watch, data.labels)
+        run,
+        network,
+        Drawing(data, run.seed).make,
+        prepare(data.watch),
+        numbers(data.watch, data.labels),
+        data_digest=digest_clips(data.labels, data.train, data.watch),
     )
     logits = (
         predict(network, prepare(data.test), run.device)

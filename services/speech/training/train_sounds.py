@@ -28,7 +28,7 @@ from services.speech.pipeline.command import Samples, windows
 from services.speech.training.augmentation.recipe import SoundAugmentation, cut
 from services.speech.training.augmentation.waveform import rms
 from services.speech.training.data import asterisk
-from services.speech.training.data.clips import Clip
+from services.speech.training.data.clips import Clip, digest_clips
 from services.speech.training.data.music import MUSIC, read_music
 from services.speech.training.data.noises import NOISE, read_desktop, synthesise
 from services.speech.training.learning import learn, make_sound_parser, predict
@@ -193,7 +193,8 @@ def train(run: Run) -> Trained:
     run.say(f"{sum(weights.numel() for weights in network.parameters()):,} weights")
     watched, owners = prepare(data.watch)
     target = np.array([LABELS.index(data.watch[owner].label) for owner in owners], np.int64)
-    fitted = learn(run, network, Drawing(data.train, run.seed).make, watched, target)
+    digest = digest_clips(LABELS, data.train, data.watch)
+    fitted = learn(run, network, Drawing(data.train, run.seed).make, watched, target, data_digest=digest)
     rows, owners = prepare(data.test)
     return Trained(network, data, fitted, rows, owners, predict(network, rows, run.device))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import random
@@ -68,6 +69,43 @@ async def test_a_killed_one_comes_back_under_another_number(tmp_path: Path) -> N
         assert await kept.addresses.get() is None
         assert await kept.addresses.get() not in (None, first)
         assert kept.notes == ["nlp-0 was ended by SIGKILL; starting it again"]
+
+
+async def test_a_full_disk_ends_nothing_and_the_address_is_written_later(tmp_path: Path) -> None:
+    addresses: asyncio.Queue[str | None] = asyncio.Queue()
+    notes: list[str] = []
+    full = True
+
+    def publish(address: str | None) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        addresses.put_nowait(address)
+
+    def on_restart(why: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    child = Child(
+        make_plan(tmp_path, "serve"),
+        publish=publish,
+        note=notes.append,
+        on_restart=on_restart,
+        backoff=Backoff(first_s=0.0),
+    )
+    task = asyncio.create_task(child.run())
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not any("cannot be announced yet" in note for note in notes):
+                await asyncio.sleep(0.01)
+            assert child.pid
+            os.kill(child.pid, signal.SIGKILL)
+            while len(notes) < 3:
+                await asyncio.sleep(0.01)
+            full = False
+            assert await addresses.get() == f"127.0.0.1:{child.pid}"
+            await child.listening.wait()
+    finally:
+        child.kill()
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), WAIT_S)
 
 
 async def test_one_that_says_why_it_cannot_start_is_believed(tmp_path: Path) -> None:
@@ -162,6 +200,8 @@ def test_waits_double_up_to_a_bound_and_begin_anew() -> None:
     assert 0.375 <= waits[0] <= 0.625
     assert all(later > sooner for sooner, later in itertools.pairwise(waits[:6]))
     assert max(waits) <= LONGEST_S * 1.25
+    for _ in range(2000):
+        assert backoff.next_s(0.1) <= LONGEST_S * 1.25
     assert backoff.next_s(SETTLED_S) == 0.0
     assert backoff.next_s(0.1) <= 0.625
 

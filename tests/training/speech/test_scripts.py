@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from services.speech.training import train_commands, train_sounds
-from shared.training.errors import DataError, DivergedError
+from shared.training.errors import CheckpointError, DataError, DivergedError
 
 TRAIN_COMMANDS = "services.speech.training.train_commands"
 
@@ -71,6 +72,18 @@ def test_learns_a_folder_of_words_and_goes_on(words, tmp_path, capsys):
     assert result["labels"] == ["down", "up"]
     assert len(result["rows"]) == 4
     assert sum(row["answer"] == row["label"] for row in result["rows"]) >= 3
+
+
+def test_other_words_in_the_same_folder_are_another_training(words, tmp_path):
+    own = tmp_path / "words"
+    shutil.copytree(words, own)
+    options = ("--folders", own, "--body", "gru", "--width", 4, "--items", 64, "--out", tmp_path / "out")
+    train_commands_with(*options, "--epochs", 1)
+    (own / "down").rename(own / "zdown")
+    for name in ("validation_list.txt", "testing_list.txt"):
+        (own / name).write_text((own / name).read_text().replace("down/", "zdown/"))
+    with pytest.raises(CheckpointError, match="a training on other data"):
+        train_commands_with(*options, "--epochs", 2)
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-3), ("fp64", 1e-6)])

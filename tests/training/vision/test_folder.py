@@ -119,6 +119,21 @@ def test_parts_that_the_folder_has_are_kept(folder: Path, tmp_path: Path) -> Non
     assert (len(source.train), len(source.held_out)) == (7, 3)
 
 
+def test_parts_are_found_by_any_of_their_names_and_not_taken_for_classes(tmp_path: Path) -> None:
+    for part, names in (("Training", "ab"), ("Testing", "ab"), ("other", "a")):
+        for name in names:
+            save(tmp_path / "both" / part / name / "1.png", (9, 9, 9))
+            save(tmp_path / "one" / part.replace("Testing", "hidden") / name / "1.png", (9, 9, 9))
+    assert read_source(tmp_path / "both", 8).divided == "the folder Testing"
+    with pytest.raises(DataError, match="got Training alone; name the other one so"):
+        read_source(tmp_path / "one", 8)
+    # Pictures of trains are a class.
+    for name in ("bus", "train"):
+        for index in range(3):
+            save(tmp_path / "vehicles" / name / f"{index}.png", (9, 9, 9))
+    assert read_source(tmp_path / "vehicles", 8).train.classes == ("bus", "train")
+
+
 def test_three_of_each_class_are_needed_to_divide(folder: Path) -> None:
     for index in range(2):
         (folder / "red" / f"{index}.png").unlink()

@@ -28,7 +28,7 @@ def listing(
     result becomes; parse: its fields out of an answered item.
     """
     parts = list(split(sizes, max_items))
-    requests = [Request(ask(inputs[part]), part.start) for part in parts]
+    requests = [Request(ask(inputs[part]), part.start, alone=part.stop - part.start == 1) for part in parts]
 
     def finish(replies: Sequence[Any]) -> list[R]:
         results: list[R] = []

@@ -13,6 +13,7 @@ from sensorium.errors import (
     FailedPrecondition,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     SensoriumError,
     Unauthenticated,
     Unavailable,
@@ -51,10 +52,11 @@ class Rpc:
 
 @dataclass(frozen=True)
 class Request:
-    """One message to send. offset: position of its first input in the caller's list."""
+    """One message to send. offset: position of its first input in the caller's list. alone: whether that is its only one."""
 
     message: Message = field(repr=False)  # payloads reach no log by way of a traceback
     offset: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,11 @@ class Plan(Generic[T]):
     finish: Callable[[Sequence[Any]], T]
     keeps_failures: bool = False
 
-    def settle(self, error: SensoriumError, *, cause: BaseException) -> SensoriumError:
-        """Returns `error` if it takes its reply's place; raises it, from `cause`, if it ends the call."""
-        if not self.keeps_failures or isinstance(error, _NOT_OF_ONE_INPUT):
+    def settle(self, error: SensoriumError, request: Request, *, cause: BaseException) -> SensoriumError:
+        """Returns `error` if it takes the place of the reply to `request`; raises it, from `cause`, if it ends the call."""
+        # An input that is larger than the mesh takes is sent alone, and is at fault alone.
+        too_large = request.alone and isinstance(error, ResourceExhausted) and error.retry_after_s is None
+        if not (self.keeps_failures or too_large) or isinstance(error, _NOT_OF_ONE_INPUT):
             raise error from cause
         return error
 

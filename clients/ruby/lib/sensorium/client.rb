@@ -18,6 +18,8 @@ module Sensorium
     DEFAULT_TIMEOUT_S = 60
     # Two large images and their reply fit; what a mesh accepts is its own matter (GetLimits).
     MAX_MESSAGE_BYTES = 128 << 20
+    # No proxy of the environment stands between this machine and itself.
+    DIRECT = { 'grpc.enable_http_proxy' => 0 }.freeze
     OPTIONS = {
       'grpc.service_config' => File.read(File.expand_path('../../../service_config.json', __dir__)),
       'grpc.enable_retries' => 1,
@@ -38,7 +40,7 @@ module Sensorium
     def initialize(address: nil, token: nil, root_certificates: nil, timeout_s: DEFAULT_TIMEOUT_S)
       where = Address.find(address)
       credentials = where.secure ? GRPC::Core::ChannelCredentials.new(root_certificates) : :this_channel_is_insecure
-      @channel = GRPC::ClientStub.setup_channel(nil, where.target, credentials, OPTIONS.dup)
+      @channel = GRPC::ClientStub.setup_channel(nil, where.target, credentials, OPTIONS.merge(where.loopback? ? DIRECT : {}))
       options = { channel_override: @channel, timeout: timeout_s,
                   interceptors: [Authorization.new(Token.find(token, where))] }
       @vision, @nlp, @speech, @mesh, @tensors =

@@ -3,6 +3,7 @@
 Lives here: decoding of trusted files. Not here: which file is what (the readers beside).
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,17 @@ class Clip:
     source: str
     name: str
     real: bool = True
+
+
+def digest_clips(labels: Iterable[str], *parts: Iterable[Clip]) -> str:
+    """SHA-256 of what is trained on, the labels' order included: a run goes on with the same only."""
+    sha256 = hashlib.sha256("\n".join(labels).encode())
+    for part in parts:
+        for clip in part:
+            sha256.update(f"\0{clip.label}\0{clip.voice}\0{clip.source}\0{clip.name}\0".encode())
+            sha256.update(np.ascontiguousarray(clip.samples).tobytes())
+        sha256.update(b"\1")
+    return sha256.hexdigest()
 
 
 def read_clip(path: Path) -> Samples:

@@ -11,9 +11,20 @@ from services.vision.training.data.cifar import is_cifar, read_cifar
 from services.vision.training.data.folder import check_folder, read_folder
 from services.vision.training.data.mnist import find_idx, read_idx, read_json
 from services.vision.training.data.pictures import Pictures, check_counts, hold_out
+from shared.training.errors import DataError
 
 TRAIN_FOLDERS = ("train", "training")
-HELD_OUT_FOLDERS = ("held_out", "held-out", "test", "val", "valid", "validation")
+HELD_OUT_FOLDERS = (
+    "held_out",
+    "held-out",
+    "test",
+    "testing",
+    "val",
+    "valid",
+    "validation",
+    "eval",
+    "evaluation",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,16 @@ def read_source(
     if (digits := _find_json(folder)) is not None:
         return _divide(read_json(digits), share, seed, limit)
     train_folder, other = (_find(folder, names) for names in (TRAIN_FOLDERS, HELD_OUT_FOLDERS))
+    # A part has folders in it, one a class; pictures of trains have none.
+    if (train_folder is None) != (other is None) and any(
+        map(Path.is_dir, (train_folder or other or folder).iterdir())
+    ):
+        raise DataError(
+            folder,
+            expected=f"a part to learn from ({', '.join(TRAIN_FOLDERS)}) and one held out ({', '.join(HELD_OUT_FOLDERS)})",
+            got=f"{(train_folder or other or folder).name} alone",
+            advice="name the other one so, or take it out if it is a class",
+        )
     if train_folder is not None and other is not None:
         train = read_folder(train_folder, side, limit=limit)
         return Source(
@@ -66,7 +87,8 @@ def _divide(pictures: Pictures, share: float, seed: int, limit: int | None) -> S
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    folders = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
 
 
 def _find_json(folder: Path) -> Path | None:
