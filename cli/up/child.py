@@ -14,8 +14,6 @@ from shared.errors import RESTART_CODE
 _FIRST_TRIES = 3
 # How long a drain may take before it is cut: the replicas' own bound (20 s) and room to close.
 DRAIN_S = 30.0
-
-
 # Between tries to write where a process listens, most likely because the disk is full.
 _AGAIN_S = 1.0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gateway.config import Mesh
 from gateway.discovery.roster import Replica, State, find_default_endpoints
 from gateway.envoy import Json
+from gateway.envoy.files import render_source
 
 CONTROL = "control"
 # Keys of endpoint metadata by which routes choose a subset: has this model (`name`, or `name@version`) ready, has the
@@ -97,13 +98,7 @@ def _service(mesh: Mesh, name: str, folder: Path) -> Json:
         "type": "EDS",
         "eds_cluster_config": {
             "service_name": name,
-            "eds_config": {
-                "path_config_source": {
-                    "path": str(endpoints_path(folder, name)),
-                    "watched_directory": {"path": str(folder)},
-                },
-                "resource_api_version": "V3",
-            },
+            "eds_config": render_source(endpoints_path(folder, name)),
         },
         "connect_timeout": f"{_CONNECT_TIMEOUT_S}s",
         "lb_policy": "LEAST_REQUEST",

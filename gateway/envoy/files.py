@@ -22,6 +22,14 @@ REPORT_S = 5.0
 RETRY_S = 1.0
 
 
+def render_source(path: Path) -> Json:
+    """The `ConfigSource` of a published file: Envoy reads it again when something is put in its place."""
+    return {
+        "path_config_source": {"path": str(path), "watched_directory": {"path": str(path.parent)}},
+        "resource_api_version": "V3",
+    }
+
+
 async def report_rejections(admin: Admin, every_s: float = REPORT_S) -> None:
     """Says so in the log when Envoy did not take a file: it goes on with the one before. Runs until cancelled."""
     log = get_logger("envoy")

@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.config import Mesh, Timeouts
 from gateway.contract import HEALTH, INFERENCE, MESH, REFLECTIONS, Contract, Method
 from gateway.envoy import Json
+from gateway.envoy.files import render_source
 from gateway.envoy.headers import (
     PUSHBACK_TRAILER,
     REPORT_TRAILERS,
@@ -25,6 +26,8 @@ CORS = "envoy.filters.http.cors"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "type.googleapis.com/envoy.extensions.filters.http"
 _JWT_TYPE = f"{_HTTP}.jwt_authn.v3.JwtAuthentication"
+# Envoy's figure of which version of the token filter it goes by.
+TOKENS_VERSION = r"extension_config_discovery\.http_filter\.envoy\.filters\.http\.jwt_authn\.version_text$"
 # Signatures checked already are not checked again, until the keys change; an entry is a few hundred bytes.
 _JWT_CACHE_SIZE = 1_000
 
@@ -91,10 +94,6 @@ def allow_origins(mesh: Mesh) -> Json:
     }
 
 
-# Envoy's figure of which file it goes by.
-TOKENS_VERSION = r"extension_config_discovery\.http_filter\.envoy\.filters\.http\.jwt_authn\.version_text$"
-
-
 def tokens_path(folder: Path) -> Path:
     """File with the token filter."""
     return folder / "tokens.json"
@@ -105,13 +104,7 @@ def _tokens(folder: Path) -> Json:
     return {
         "name": _JWT,
         "config_discovery": {
-            "config_source": {
-                "path_config_source": {
-                    "path": str(tokens_path(folder)),
-                    "watched_directory": {"path": str(folder)},
-                },
-                "resource_api_version": "V3",
-            },
+            "config_source": render_source(tokens_path(folder)),
             "type_urls": [_JWT_TYPE],
         },
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.config import Mesh, Timeouts
 from gateway.envoy import Json
 from gateway.envoy.clusters import render_address
+from gateway.envoy.files import render_source
 from gateway.envoy.headers import render_early_mutations
 from gateway.envoy.replies import render_replies
 
@@ -45,13 +46,7 @@ def render_listener(
         "codec_type": "AUTO",
         "rds": {
             "route_config_name": ROUTES,
-            "config_source": {
-                "path_config_source": {
-                    "path": str(routes_path(folder)),
-                    "watched_directory": {"path": str(folder)},
-                },
-                "resource_api_version": "V3",
-            },
+            "config_source": render_source(routes_path(folder)),
         },
         "http_filters": list(filters),
         "early_header_mutation_extensions": render_early_mutations(),

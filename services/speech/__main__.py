@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sensorium.speech.v1 import speech_service_pb2_grpc
 
@@ -12,7 +11,7 @@ from services.speech.settings import SpeechSettings
 from shared.inference.repository.repository import Repository
 from shared.inference.serving import make_server
 from shared.rpc.main import run
-from shared.rpc.server import Server
+from shared.rpc.server import Register, Server
 from shared.settings import load
 
 SERVICE = "speech"
@@ -23,7 +22,7 @@ async def build() -> Server:
     """The server, by the settings of the environment."""
     settings = load(SpeechSettings, SERVICE)
 
-    def make_servicer(repository: Repository) -> Any:
+    def make_servicer(repository: Repository) -> Register:
         servicer = SpeechServicer(repository, settings.bounds)
         return partial(speech_service_pb2_grpc.add_SpeechServiceServicer_to_server, servicer)
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sensorium.vision.v1 import vision_service_pb2_grpc
 
@@ -12,7 +11,7 @@ from services.vision.settings import VisionSettings
 from shared.inference.repository.repository import Repository
 from shared.inference.serving import make_server
 from shared.rpc.main import run
-from shared.rpc.server import Server
+from shared.rpc.server import Register, Server
 from shared.settings import load
 
 SERVICE = "vision"
@@ -23,7 +22,7 @@ async def build() -> Server:
     """The server, by the settings of the environment."""
     settings = load(VisionSettings, SERVICE)
 
-    def make_servicer(repository: Repository) -> Any:
+    def make_servicer(repository: Repository) -> Register:
         servicer = VisionServicer(repository, settings.bounds)
         return partial(vision_service_pb2_grpc.add_VisionServiceServicer_to_server, servicer)
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.gateway.support.running import MESH, Gateway, eventually, say
+from tests.gateway.support.running import MESH, SMALL_HEAP, Gateway, eventually, say
 from tests.gateway.support.toy import SayResponse, toy
 from tests.support.serving import get_details, get_status
 from tests.support.waiting import within
@@ -98,8 +98,7 @@ async def test_calls_are_refused_before_memory_is_full(new_gateway: Any) -> None
             await go_on.wait()
         return SayResponse(text="ok")
 
-    limits = "limits: {max_message_bytes: 33554432, max_heap_bytes: 134217728}"
-    gateway = new_gateway(mesh=MESH.replace("limits: {max_message_bytes: 4194304}", limits))
+    gateway = new_gateway(mesh=SMALL_HEAP)
     gateway.start()
     async with gateway.replica(register=[toy(hold)]):
         held: list[asyncio.Task[Any]] = []

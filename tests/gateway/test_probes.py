@@ -13,7 +13,7 @@ import grpc
 import yaml
 from grpc_health.v1 import health_pb2
 
-from tests.gateway.support.running import MESH, ROOT, Gateway, eventually, say
+from tests.gateway.support.running import ROOT, SMALL_HEAP, Gateway, eventually, say
 from tests.gateway.support.toy import SayResponse, toy
 from tests.support.waiting import within
 
@@ -66,8 +66,7 @@ async def test_a_gateway_that_is_full_is_not_restarted(new_gateway: Any) -> None
         await go_on.wait()
         return SayResponse(text="ok")
 
-    limits = "limits: {max_message_bytes: 33554432, max_heap_bytes: 134217728}"
-    gateway = new_gateway(mesh=MESH.replace("limits: {max_message_bytes: 4194304}", limits))
+    gateway = new_gateway(mesh=SMALL_HEAP)
     gateway.start()
     async with gateway.replica(register=[toy(hold)]):
         held: list[asyncio.Task[Any]] = []

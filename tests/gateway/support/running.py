@@ -42,6 +42,10 @@ timeouts: {default_s: 20, max_s: 30}
 limits: {max_message_bytes: 4194304}
 health_checks: {interval_s: 0.2}
 """
+# A few calls of 5 MB fill it.
+SMALL_HEAP = MESH.replace(
+    "limits: {max_message_bytes: 4194304}", "limits: {max_message_bytes: 33554432, max_heap_bytes: 134217728}"
+)
 
 
 async def eventually(
